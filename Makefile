@@ -1,0 +1,127 @@
+# Poolproof: one Makefile, a row per variant. `make help` lists the targets.
+# SPDX-License-Identifier: MIT
+
+VARIANTS := release instrumented coverage asan tsan valgrind
+VARIANT  ?= release
+ifeq ($(filter $(VARIANT),$(VARIANTS)),)
+$(error unknown VARIANT '$(VARIANT)'; known: $(VARIANTS))
+endif
+
+VERSION := 0.1.0
+BUILD   ?= build
+B       := $(BUILD)/$(VARIANT)
+PREFIX  ?= /usr/local
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+# What each variant adds. A row per variant: compiler flags, libraries, how its tests are run.
+FLAGS.release      := -O2 -g
+FLAGS.instrumented := -O2 -g3 -DPP_JEMALLOC -DPP_INSTRUMENTED
+FLAGS.coverage     := -O0 -g --coverage -fprofile-update=atomic -fprofile-abs-path -DPP_INSTRUMENTED
+FLAGS.asan         := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DPP_INSTRUMENTED
+FLAGS.tsan         := -O1 -g -fsanitize=thread -DPP_INSTRUMENTED
+FLAGS.valgrind     := -O1 -g -DPP_INSTRUMENTED
+
+LIBS.instrumented  := -ljemalloc
+
+RUN.asan     := ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
+RUN.tsan     := TSAN_OPTIONS=halt_on_error=1:suppressions=ci/tsan.supp CK_TIMEOUT_MULTIPLIER=5
+RUN.valgrind := CK_TIMEOUT_MULTIPLIER=30 valgrind --quiet --error-exitcode=99 --leak-check=full \
+                --errors-for-leak-kinds=definite,indirect,possible --trace-children=yes \
+                --fair-sched=try --suppressions=ci/memcheck.supp
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wwrite-strings -Werror
+BASE := -std=c11 -D_GNU_SOURCE -pthread -fPIC -fno-omit-frame-pointer -fvisibility=hidden $(WARN) \
+        -DPP_VERSION='"$(VERSION)"' -DPP_VARIANT='"$(VARIANT)"'
+
+# A folder sees the headers named here and no others: this is the wall, and the compiler keeps it.
+SEES.pool/src          := -Ipool/include -Ipool/src
+SEES.pool/test         := -Ipool/include -Ipool/src -Iharness/include
+SEES.harness/src       := -Iharness/include -Iharness/src
+SEES.harness/test      := -Iharness/include -Iharness/src
+SEES.scenarios         := -Ipool/include -Iharness/include
+SEES.scenarios/targets := -Ipool/include -Iharness/include
+SEES.reports/src       := -Ireports/src -I/usr/include/libxml2
+SEES.reports/test      := -Ireports/src -Iharness/include -I/usr/include/libxml2
+
+objects = $(patsubst %.c,$(B)/%.o,$(sort $(wildcard $(1)/*.c)))
+POOL      := $(B)/libpoolproof.a
+POOL_SO   := $(B)/libpoolproof.so
+HARNESS   := $(B)/libpoolproof-harness.a
+COMMAND   := $(B)/poolproof
+SCENARIOS := $(patsubst scenarios/%.c,$(B)/scenarios/%,$(sort $(wildcard scenarios/*.c)))
+TESTS     := $(B)/pool-tests $(B)/harness-tests $(B)/reports-tests
+
+LINK = $(CC) $(BASE) $(FLAGS.$(VARIANT)) $(CFLAGS) $(LDFLAGS) -o $@
+LINK_POOL    := -lsqlite3 $(LIBS.$(VARIANT))
+LINK_HARNESS := -ljansson -lz -lm -lsqlite3 $(LIBS.$(VARIANT))
+LINK_REPORTS := -ljansson -lxml2 -lz -lm $(LIBS.$(VARIANT))
+LINK_CHECK   := -lcheck_pic -lsubunit -lrt -lm
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+##@ Build
+all: $(POOL) $(POOL_SO) $(COMMAND) $(SCENARIOS) ## Library, command and scenarios of one VARIANT
+
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(FLAGS.$(VARIANT)) $(SEES.$(patsubst %/,%,$(dir $<))) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(POOL): $(call objects,pool/src)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(POOL_SO): $(call objects,pool/src)
+	$(LINK) -shared -Wl,-z,nodelete -Wl,-soname,libpoolproof.so.0 $^ $(LINK_POOL)
+
+$(HARNESS): $(call objects,harness/src)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(COMMAND): $(call objects,reports/src)
+	$(LINK) $^ $(LINK_REPORTS)
+
+$(SCENARIOS): $(B)/scenarios/%: $(B)/scenarios/%.o $(call objects,scenarios/targets) $(HARNESS) $(POOL)
+	$(LINK) -rdynamic $^ $(LINK_HARNESS)
+
+$(B)/pool-tests: $(call objects,pool/test) $(POOL) $(HARNESS)
+	$(LINK) $^ $(LINK_CHECK) $(LINK_HARNESS)
+
+$(B)/harness-tests: $(call objects,harness/test) $(HARNESS)
+	$(LINK) -rdynamic $^ $(LINK_CHECK) $(LINK_HARNESS)
+
+$(B)/reports-tests: $(call objects,reports/test) $(filter-out %/main.o,$(call objects,reports/src))
+	$(LINK) $^ $(LINK_CHECK) $(LINK_REPORTS)
+
+.PHONY: setup
+setup:
+	@ci/setup
+
+##@ Test
+check: setup ## Unit tests of one VARIANT (release unless named)
+	@$(MAKE) --no-print-directory VARIANT=$(VARIANT) all check-built
+
+.PHONY: check check-built check-all gate help clean format lint install all
+check-built: $(TESTS)
+	@for t in $(TESTS); do echo "$$t"; $(RUN.$(VARIANT)) $$t || exit 1; done
+
+check-all: ## Unit tests in all six variants
+	@for v in $(VARIANTS); do $(MAKE) --no-print-directory check VARIANT=$$v || exit 1; done
+
+##@ Keep tidy
+format: ## Lay the sources out by .clang-format
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean: ## Remove everything that was built
+	rm -rf build
+
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+	/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nVARIANT=%s\n' "$$(echo $(VARIANTS) | tr ' ' '|')"
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

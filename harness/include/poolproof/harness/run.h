@@ -1,0 +1,93 @@
+/*
+ * poolproof/harness/run.h - the main() of every scenario.
+ *
+ *     static const struct harness_scenario scenario = {
+ *             .name = "writer_storm", .question = "...", .load = "...", .passes = "...",
+ *             .body = body,
+ *     };
+ *     int main(int argc, char **argv)
+ *     {
+ *             return harness_main(&scenario, targets, argc, argv);
+ *     }
+ *
+ * harness_main() reads the options, makes the run directory, forks the process that runs the
+ * body, watches it (a hang is FAIL, with every thread's stack), shows progress, takes the census
+ * before and after, writes run.json, latency.hlog, memory.csv and events.jsonl, and returns the
+ * exit code: 0 PASS, 1 FAIL, 2 bad usage, 3 UNTRUSTWORTHY, 4 could not run.
+ *
+ * Threads    All functions but harness_event() and harness_fail() are for the body's own thread.
+ * Ownership  Strings are copied.
+ */
+/* SPDX-License-Identifier: MIT */
+#ifndef POOLPROOF_HARNESS_RUN_H
+#define POOLPROOF_HARNESS_RUN_H
+
+#include <poolproof/harness/load.h>
+#include <poolproof/harness/target.h>
+
+struct argp_option;
+
+/* The options every scenario has, after reading. */
+struct harness_options {
+	uint64_t seed;
+	unsigned threads;               /* --threads N, 1..256 */
+	double seconds;                 /* --seconds S; 0 with --operations */
+	uint64_t operations_per_thread; /* --operations N */
+	double rate_per_s;              /* --rate N: open loop */
+	bool poisson;                   /* --poisson */
+	unsigned readers;               /* --readers N */
+	unsigned timeout_ms;            /* --timeout-ms N */
+	const char *synchronous;        /* --synchronous FULL|NORMAL */
+	const char *journal_mode;       /* --journal WAL|DELETE */
+};
+
+struct harness_scenario {
+	const char *name;
+	const char *question; /* What is being asked, one sentence. */
+	const char *load;     /* What load is put on. */
+	const char *passes;   /* When it passes. */
+
+	/* Options of its own: argp's table (keys >= 0x1000), and a function that reads one. It
+	 * returns NULL, or what is wrong with the value, in words. */
+	const struct argp_option *options;
+	const char *(*option)(int key, const char *value);
+
+	/* In the child process. Ends by returning; says what failed by harness_fail(). */
+	void (*body)(struct harness_run *run);
+};
+
+/* targets: NULL-terminated, the first is the default. */
+int harness_main(const struct harness_scenario *scenario,
+                 const struct harness_target *const targets[], int argc, char **argv);
+
+const struct harness_options *harness_run_options(const struct harness_run *run);
+/* A folder inside the run directory for databases; removed after PASS. */
+const char *harness_run_work(const struct harness_run *run);
+
+/* Open the chosen target on path and close it again. From open on its gauges are sampled; close
+ * records its numbers and its residue: what is left there is a FAIL of its own. */
+bool harness_target_open(struct harness_run *run, const char *path);
+bool harness_target_close(struct harness_run *run);
+
+/* Put the database at source (never written to) as a copy at ret_path, in the work folder, by
+ * SQLite's backup. On failure ends the run as "could not run" (exit 4) with one line. */
+void harness_copy_database(struct harness_run *run, const char *source, char *ret_path,
+                           size_t path_size);
+
+/* An invariant does not hold, in words: the verdict is FAIL. Any thread. */
+void harness_fail(struct harness_run *run, const char *format, ...)
+        __attribute__((format(printf, 2, 3)));
+/* The measuring is broken, in words: the verdict is UNTRUSTWORTHY unless something FAILs. */
+void harness_distrust(struct harness_run *run, const char *format, ...)
+        __attribute__((format(printf, 2, 3)));
+/* The run cannot be done (a missing file, a full disk): one line, the run directory is removed,
+ * exit code 4. Does not return. what, where, what to do. */
+void harness_cannot(struct harness_run *run, const char *format, ...)
+        __attribute__((format(printf, 2, 3), noreturn));
+/* A number for run.json; flat name, unit last ("ledger.sum_count"). */
+void harness_number(struct harness_run *run, const char *name, double value);
+/* A line of events.jsonl: what kind, and words. Any thread. */
+void harness_event(struct harness_run *run, const char *kind, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,5 @@
+/* The test program of pool/. */
+/* SPDX-License-Identifier: MIT */
+#include <poolproof/harness/test.h>
+
+TEST_MAIN()

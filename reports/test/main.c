@@ -1,0 +1,5 @@
+/* The test program of reports/. */
+/* SPDX-License-Identifier: MIT */
+#include <poolproof/harness/test.h>
+
+TEST_MAIN()
