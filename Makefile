@@ -53,6 +53,11 @@ COMMAND   := $(B)/poolproof
 SCENARIOS := $(patsubst scenarios/%.c,$(B)/scenarios/%,$(sort $(wildcard scenarios/*.c)))
 TESTS     := $(B)/pool-tests $(B)/harness-tests $(B)/reports-tests
 
+# `make V=1` shows the commands.
+ifndef V
+say = @echo '  $(1) $(patsubst $(BUILD)/%,%,$@)';
+endif
+
 LINK = $(CC) $(BASE) $(FLAGS.$(VARIANT)) $(CFLAGS) $(LDFLAGS) -o $@
 LINK_POOL    := -lsqlite3 $(LIBS.$(VARIANT))
 LINK_HARNESS := -ljansson -lz -lm -lsqlite3 $(LIBS.$(VARIANT))
@@ -68,33 +73,33 @@ all: $(POOL) $(POOL_SO) $(COMMAND) $(SCENARIOS) ## Library, command and scenario
 
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(FLAGS.$(VARIANT)) $(SEES.$(patsubst %/,%,$(dir $<))) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC  )$(CC) $(BASE) $(FLAGS.$(VARIANT)) $(SEES.$(patsubst %/,%,$(dir $<))) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(POOL): $(call objects,pool/src)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR  )ar rcs $@ $^
 
 $(POOL_SO): $(call objects,pool/src)
-	$(LINK) -shared -Wl,-z,nodelete -Wl,-soname,libpoolproof.so.0 $^ $(LINK_POOL)
+	$(call say,LINK)$(LINK) -shared -Wl,-z,nodelete -Wl,-soname,libpoolproof.so.0 $^ $(LINK_POOL)
 
 $(HARNESS): $(call objects,harness/src)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR  )ar rcs $@ $^
 
 $(COMMAND): $(call objects,reports/src)
-	$(LINK) $^ $(LINK_REPORTS)
+	$(call say,LINK)$(LINK) $^ $(LINK_REPORTS)
 
 $(SCENARIOS): $(B)/scenarios/%: $(B)/scenarios/%.o $(call objects,scenarios/targets) $(HARNESS) $(POOL)
-	$(LINK) -rdynamic $^ $(LINK_HARNESS)
+	$(call say,LINK)$(LINK) -rdynamic $^ $(LINK_HARNESS)
 
-$(B)/pool-tests: $(call objects,pool/test) $(POOL) $(HARNESS)
-	$(LINK) $^ $(LINK_CHECK) $(LINK_HARNESS)
+$(B)/pool-tests: $(call objects,pool/test) $(POOL)
+	$(call say,LINK)$(LINK) $^ $(LINK_CHECK) $(LINK_POOL)
 
 $(B)/harness-tests: $(call objects,harness/test) $(HARNESS)
-	$(LINK) -rdynamic $^ $(LINK_CHECK) $(LINK_HARNESS)
+	$(call say,LINK)$(LINK) -rdynamic $^ $(LINK_CHECK) $(LINK_HARNESS)
 
 $(B)/reports-tests: $(call objects,reports/test) $(filter-out %/main.o,$(call objects,reports/src))
-	$(LINK) $^ $(LINK_CHECK) $(LINK_REPORTS)
+	$(call say,LINK)$(LINK) $^ $(LINK_CHECK) $(LINK_REPORTS)
 
 .PHONY: setup
 setup:
@@ -104,7 +109,11 @@ setup:
 check: setup ## Unit tests of one VARIANT (release unless named)
 	@$(MAKE) --no-print-directory VARIANT=$(VARIANT) all check-built
 
-.PHONY: check check-built check-all gate help clean format lint install all
+# One test program of one VARIANT: make one T=pool A=acquire
+one: $(B)/$(T)-tests
+	@$(RUN.$(VARIANT)) $< $(A)
+
+.PHONY: one check check-built check-all gate help clean format lint install all
 check-built: $(TESTS)
 	@for t in $(TESTS); do echo "$$t"; $(RUN.$(VARIANT)) $$t || exit 1; done
 

@@ -1,0 +1,348 @@
+/*
+ * connection.c - one sqlite3 handle: opening it, proving it clean, closing it.
+ *
+ * To know before reading: what cannot be undone is seen by the authorizer when a statement is
+ * prepared (temporary objects, ATTACH, pragmas) and kept as a mask; such a connection is closed and
+ * its slot opened anew by the next borrower. What can be undone is undone at the release.
+ * Everything here is called by whoever holds the slot.
+ */
+/* SPDX-License-Identifier: MIT */
+#include "internal.h"
+#include "vfs.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { DIRTY_TEMP = 1, DIRTY_ATTACH = 2, DIRTY_PRAGMA = 4 };
+
+enum {
+	BUSY_INTERVAL_NS = 1000000, /* Constant: a growing one starves whoever waited longest. */
+	WAL_PAGES = 1000            /* SQLite's own default for its automatic checkpoint. */
+};
+
+/* --- What SQLite calls ------------------------------------------------------------------- */
+
+/* Pragmas that only tell, or change the file and not the connection. */
+static bool pragma_is_harmless(const char *name)
+{
+	static const char *const harmless[] = {
+		"application_id",  "collation_list",   "compile_options", "data_version",
+		"database_list",   "foreign_key_check", "foreign_key_list", "freelist_count",
+		"function_list",   "incremental_vacuum", "index_info",     "index_list",
+		"index_xinfo",     "integrity_check",  "module_list",     "optimize",
+		"page_count",      "pragma_list",      "quick_check",     "schema_version",
+		"shrink_memory",   "table_info",       "table_list",      "table_xinfo",
+		"user_version",    "wal_checkpoint",
+	};
+
+	for (unsigned i = 0; i < sizeof harmless / sizeof *harmless; i++)
+		if (sqlite3_stricmp(name, harmless[i]) == 0)
+			return true;
+	return false;
+}
+
+static int authorize(void *context, int action, const char *first, const char *second,
+                     const char *database, const char *trigger)
+{
+	struct connection *c = context;
+
+	(void)trigger;
+	switch (action) {
+	case SQLITE_CREATE_TEMP_INDEX:
+	case SQLITE_CREATE_TEMP_TABLE:
+	case SQLITE_CREATE_TEMP_TRIGGER:
+	case SQLITE_CREATE_TEMP_VIEW:
+		c->dirty |= DIRTY_TEMP;
+		break;
+	case SQLITE_CREATE_VTABLE:
+		if (database != NULL && sqlite3_stricmp(database, "temp") == 0)
+			c->dirty |= DIRTY_TEMP;
+		break;
+	case SQLITE_ATTACH:
+	case SQLITE_DETACH:
+		c->dirty |= DIRTY_ATTACH;
+		break;
+	case SQLITE_PRAGMA:
+		if (second != NULL && !pragma_is_harmless(first))
+			c->dirty |= DIRTY_PRAGMA;
+		break;
+	default:
+		break;
+	}
+	return SQLITE_OK;
+}
+
+/* Inside pp_begin() only the pool commits: a borrower's COMMIT becomes a rollback. */
+static int on_commit(void *context)
+{
+	struct connection *c = context;
+
+	return c->depth > 0 && !c->committing;
+}
+
+static void on_rollback(void *context)
+{
+	struct connection *c = context;
+
+	c->rollbacks++;
+}
+
+/* Other processes' locks. SQLite's own handler waits longer the longer one has waited. */
+static int on_busy(void *context, int calls)
+{
+	struct connection *c = context;
+	uint64_t now = clock_ns(), until;
+
+	if (calls == 0)
+		c->busy_until_ns = now + c->pool->config.busy_timeout_ms * 1000000ull;
+	until = c->busy_until_ns < c->deadline_ns ? c->busy_until_ns : c->deadline_ns;
+	if (now >= until)
+		return 0;
+	clock_sleep_ns(until - now < BUSY_INTERVAL_NS ? until - now : BUSY_INTERVAL_NS);
+	return 1;
+}
+
+/* Whatever the borrower put there; cheap, so it is done without asking. */
+static void take_hooks_back(struct connection *c)
+{
+	sqlite3_commit_hook(c->db, on_commit, c);
+	sqlite3_rollback_hook(c->db, on_rollback, c);
+	sqlite3_update_hook(c->db, NULL, NULL);
+	sqlite3_wal_autocheckpoint(c->db, WAL_PAGES);
+	sqlite3_busy_handler(c->db, on_busy, c);
+	sqlite3_progress_handler(c->db, 0, NULL, NULL);
+	sqlite3_trace_v2(c->db, 0, NULL, NULL);
+}
+
+static void take_limits_back(struct connection *c)
+{
+	for (int id = 0; id < LIMITS; id++)
+		sqlite3_limit(c->db, id, c->limits[id]);
+}
+
+/* --- Opening ----------------------------------------------------------------------------- */
+
+static enum pp_status run(struct connection *c, const char *sql, struct pp_error *error)
+{
+	int rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
+
+	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "open", sql);
+}
+
+static int keep_first_column(void *context, int columns, char **values, char **names)
+{
+	(void)names;
+	snprintf(context, 16, "%s", columns > 0 && values[0] != NULL ? values[0] : "");
+	return 0;
+}
+
+/* The writer is opened first and alone: recovering a hot journal or a WAL needs that. */
+static enum pp_status set_journal(struct connection *c, struct pp_error *error)
+{
+	static const char *const sql[] = {
+		[PP_JOURNAL_WAL] = "PRAGMA journal_mode=WAL",
+		[PP_JOURNAL_DELETE] = "PRAGMA journal_mode=DELETE",
+		[PP_JOURNAL_KEEP] = "PRAGMA journal_mode",
+	};
+	enum pp_journal journal = c->pool->identity.memdb ? PP_JOURNAL_KEEP
+	                                                  : c->pool->config.journal;
+	char mode[16] = "";
+	int rc = sqlite3_exec(c->db, sql[journal], keep_first_column, mode, NULL);
+
+	if (rc != SQLITE_OK)
+		return error_sqlite(error, c->db, rc, "open", sql[journal]);
+	if ((journal == PP_JOURNAL_WAL && strcmp(mode, "wal") != 0) ||
+	    (journal == PP_JOURNAL_DELETE && strcmp(mode, "delete") != 0))
+		return error_set(error, PP_SQLITE, "open",
+		                 "the journal mode stays \"%s\": is the database in use elsewhere, or "
+		                 "on a network file system?",
+		                 mode);
+	c->pool->gated = strcmp(mode, "wal") != 0;
+	return PP_OK;
+}
+
+/* A row from the file itself: SQLite opens anything, and looks at it when it must. */
+static enum pp_status configure(struct connection *c, struct pp_error *error)
+{
+	const struct pp_config *config = &c->pool->config;
+	enum pp_status status = run(c, "PRAGMA schema_version", error);
+
+	if (status == PP_OK && c->lane == PP_WRITE)
+		status = set_journal(c, error);
+	if (status == PP_OK)
+		status = run(c, config->synchronous == PP_SYNCHRONOUS_FULL ? "PRAGMA synchronous=FULL"
+		                                                           : "PRAGMA synchronous=NORMAL",
+		             error);
+	if (status == PP_OK && config->on_open != NULL) {
+		int rc = config->on_open(c->db, config->on_open_context);
+
+		if (rc != SQLITE_OK)
+			return error_sqlite(error, c->db, rc, "on_open", NULL);
+	}
+	if (status == PP_OK && c->lane == PP_READ)
+		status = run(c, "PRAGMA query_only=ON", error);
+	return status;
+}
+
+static enum pp_status prepare_own(struct connection *c, struct pp_error *error)
+{
+	const char *begin = c->lane == PP_WRITE ? "BEGIN IMMEDIATE" : "BEGIN";
+	int rc = sqlite3_prepare_v3(c->db, begin, -1, SQLITE_PREPARE_PERSISTENT, &c->begin, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_prepare_v3(c->db, "COMMIT", -1, SQLITE_PREPARE_PERSISTENT, &c->commit,
+		                        NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_prepare_v3(c->db, "ROLLBACK", -1, SQLITE_PREPARE_PERSISTENT,
+		                        &c->rollback, NULL);
+	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "open", begin);
+}
+
+static int handle_open(struct connection *c, struct account *account)
+{
+	struct account *before = account_enter(account);
+	bool memdb = c->pool->identity.memdb;
+	int rc;
+
+	mutex_bind(account);
+	rc = sqlite3_open_v2(memdb ? c->pool->identity.name : c->pool->path, &c->db,
+	                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_EXRESCODE |
+	                             (memdb ? SQLITE_OPEN_CREATE : 0),
+	                     vfs_name(memdb));
+	mutex_bind(NULL);
+	account_enter(before);
+	return rc;
+}
+
+static void forget(struct connection *c)
+{
+	c->db = NULL;
+	c->begin = c->commit = c->rollback = NULL;
+	c->depth = c->dirty = 0;
+	c->dead = c->committing = c->at_work = c->foreign = false;
+	c->deadline_ns = UINT64_MAX;
+}
+
+enum pp_status connection_open(struct connection *c, struct pp_error *error)
+{
+	struct account *account = account_open(c->pool->account);
+	enum pp_status status;
+	int rc;
+
+	if (account == NULL && memory_accounting() != PP_ACCOUNTING_OFF)
+		return error_set(error, PP_NOMEM, "open", "no account is free for a connection");
+	forget(c);
+	atomic_store(&c->account, account);
+	statements_init(&c->statements, c->pool->config.statements_max,
+	                c->pool->config.statements_bytes_max);
+	rc = handle_open(c, account);
+	count(&c->pool->counters.opened);
+	if (rc != SQLITE_OK) {
+		status = error_sqlite(error, c->db, rc, "open", NULL);
+		goto fail;
+	}
+	take_hooks_back(c);
+	status = configure(c, error);
+	if (status != PP_OK)
+		goto fail;
+	for (int id = 0; id < LIMITS; id++)
+		c->limits[id] = sqlite3_limit(c->db, id, -1);
+	take_hooks_back(c); /* on_open may have set some. */
+	status = prepare_own(c, error);
+	if (status != PP_OK)
+		goto fail;
+	sqlite3_set_authorizer(c->db, authorize, c);
+	return PP_OK;
+
+fail:
+	connection_close(c); /* SQLite hands out a handle even when it fails to open. */
+	return status;
+}
+
+bool connection_close(struct connection *c)
+{
+	uint64_t left;
+	bool zombie;
+
+	statements_done(&c->statements);
+	sqlite3_finalize(c->begin);
+	sqlite3_finalize(c->commit);
+	sqlite3_finalize(c->rollback);
+	zombie = c->db != NULL && sqlite3_next_stmt(c->db, NULL) != NULL;
+	if (zombie) {
+		/* It lives on until its borrower finalizes; nothing of ours may be called then. */
+		sqlite3_set_authorizer(c->db, NULL, NULL);
+		sqlite3_commit_hook(c->db, NULL, NULL);
+		sqlite3_rollback_hook(c->db, NULL, NULL);
+		sqlite3_busy_handler(c->db, NULL, NULL);
+	}
+	sqlite3_close_v2(c->db);
+	left = account_close(atomic_load(&c->account));
+	atomic_store(&c->account, NULL);
+	forget(c);
+	count(&c->pool->counters.closed);
+	return left == 0 && !zombie;
+}
+
+/* --- Proving it clean -------------------------------------------------------------------- */
+
+bool connection_has_foreign(const struct connection *c)
+{
+	sqlite3_stmt *ours = c->statements.newest != NULL ? c->statements.newest->stmt : c->rollback;
+
+	return sqlite3_next_stmt(c->db, NULL) != ours;
+}
+
+static bool in_transaction(const struct connection *c)
+{
+	return !sqlite3_get_autocommit(c->db) || sqlite3_txn_state(c->db, NULL) != SQLITE_TXN_NONE;
+}
+
+/* Statements that are not ours are reset, never finalized: their owner still has them. A blob's
+ * hidden statement has no text and is left alone; its owner would read through a cursor that
+ * is gone. BEGIN and ROLLBACK then take the write lock from whatever still runs. */
+static void stop_foreign(struct connection *c)
+{
+	for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(c->db, s)) != NULL;)
+		if (sqlite3_sql(s) != NULL)
+			sqlite3_reset(s);
+	if (sqlite3_get_autocommit(c->db) && in_transaction(c))
+		sqlite3_exec(c->db, "BEGIN", NULL, NULL, NULL);
+}
+
+static void roll_back(struct connection *c)
+{
+	sqlite3_step(c->rollback);
+	sqlite3_reset(c->rollback);
+}
+
+bool connection_prove(struct connection *c)
+{
+	struct counters *counters = &c->pool->counters;
+	int last = sqlite3_extended_errcode(c->db); /* Before anything here changes it. */
+	bool open, foreign;
+
+	statements_give_back(&c->statements);
+	foreign = c->foreign || connection_has_foreign(c);
+	open = in_transaction(c);
+	c->depth = 0;
+	c->dead = false;
+	if (foreign)
+		stop_foreign(c);
+	if (!sqlite3_get_autocommit(c->db))
+		roll_back(c);
+	take_hooks_back(c);
+	take_limits_back(c);
+	c->foreign = false;
+	c->deadline_ns = UINT64_MAX;
+	if (open)
+		count(&counters->dirty_transaction);
+	if (foreign)
+		count(&counters->dirty_statements);
+	if (c->dirty != 0)
+		count(&counters->dirty_settings);
+	if (open || foreign || c->dirty != 0)
+		count(&counters->dirty);
+	return !foreign && c->dirty == 0 && !in_transaction(c) &&
+	       pp_class_of(last) != PP_DISCARD_CONNECTION;
+}

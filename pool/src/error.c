@@ -1,0 +1,214 @@
+/* error.c - errors as values: what happened, where, what can be done. Nothing here allocates. */
+/* SPDX-License-Identifier: MIT */
+#include "internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *pp_status_name(enum pp_status status)
+{
+	static const char *const names[] = {
+#define X(name, text) #name,
+		PP_STATUS_LIST(X)
+#undef X
+	};
+
+	return (unsigned)status < sizeof names / sizeof *names ? names[status] : "PP_?";
+}
+
+const char *pp_status_text(enum pp_status status)
+{
+	static const char *const texts[] = {
+#define X(name, text) text,
+		PP_STATUS_LIST(X)
+#undef X
+	};
+
+	return (unsigned)status < sizeof texts / sizeof *texts ? texts[status] : "unknown status";
+}
+
+const char *pp_class_name(enum pp_class error_class)
+{
+	static const char *const names[] = {
+#define X(name, text) #name,
+		PP_CLASS_LIST(X)
+#undef X
+	};
+
+	return (unsigned)error_class < sizeof names / sizeof *names ? names[error_class] : "PP_?";
+}
+
+const char *pp_version(void)
+{
+	return PP_VERSION;
+}
+
+/* Extended codes that are not of their primary code's class. */
+static const struct {
+	int code;
+	enum pp_class class;
+} exceptions[] = {
+	/* The snapshot is stale: no statement of this transaction can ever succeed. */
+	{ SQLITE_BUSY_SNAPSHOT, PP_RETRY_TRANSACTION },
+	/* Another process recovers the WAL, or the wait for its lock was cut: it will pass. */
+	{ SQLITE_BUSY_RECOVERY, PP_RETRY_TRANSACTION },
+	{ SQLITE_BUSY_TIMEOUT, PP_RETRY_TRANSACTION },
+	/* Out of memory inside the VFS says nothing about the file. */
+	{ SQLITE_IOERR_NOMEM, PP_RETRY_TRANSACTION },
+	/* The WAL of another database, or one that cannot be opened: opening again may help. */
+	{ SQLITE_CANTOPEN_DIRTYWAL, PP_DISCARD_CONNECTION },
+	/* The file under the connection is gone or another one. */
+	{ SQLITE_READONLY_DBMOVED, PP_DISCARD_CONNECTION },
+	{ SQLITE_READONLY_RECOVERY, PP_DISCARD_CONNECTION },
+	{ SQLITE_READONLY_ROLLBACK, PP_DISCARD_CONNECTION },
+	{ SQLITE_READONLY_CANTINIT, PP_DISCARD_CONNECTION },
+	/* A ROLLBACK on this connection cut the statement. */
+	{ SQLITE_ABORT_ROLLBACK, PP_FATAL },
+	{ SQLITE_LOCKED_SHAREDCACHE, PP_RETRY_STATEMENT },
+};
+
+enum pp_class pp_class_of(int code)
+{
+	for (unsigned i = 0; i < sizeof exceptions / sizeof *exceptions; i++)
+		if (exceptions[i].code == code)
+			return exceptions[i].class;
+	switch (code & 0xff) {
+	case SQLITE_BUSY:
+	case SQLITE_PROTOCOL:
+		return PP_RETRY_TRANSACTION;
+	case SQLITE_LOCKED:
+	case SQLITE_SCHEMA:
+		return PP_RETRY_STATEMENT;
+	case SQLITE_IOERR:
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+	case SQLITE_INTERNAL:
+	case SQLITE_MISUSE:
+		return PP_DISCARD_CONNECTION;
+	default:
+		return PP_FATAL;
+	}
+}
+
+enum pp_status error_set(struct pp_error *error, enum pp_status status, const char *doing,
+                         const char *format, ...)
+{
+	va_list args;
+
+	if (error == NULL)
+		return status;
+	*error = (struct pp_error){ .status = status, .doing = doing, .sql_offset = -1,
+		                    .attempt = 1 };
+	va_start(args, format);
+	vsnprintf(error->message, sizeof error->message, format, args);
+	va_end(args);
+	return status;
+}
+
+enum pp_status error_sqlite(struct pp_error *error, sqlite3 *db, int code, const char *doing,
+                            const char *sql)
+{
+	enum pp_status status = (code & 0xff) == SQLITE_NOMEM ? PP_NOMEM : PP_SQLITE;
+	const char *words = db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(code);
+
+	if (error == NULL)
+		return status;
+	error_set(error, status, doing, "%s", words);
+	error->sqlite_code = code;
+	error->error_class = pp_class_of(code);
+	if (db != NULL) {
+		error->system_errno = sqlite3_system_errno(db);
+		error->sql_offset = sqlite3_error_offset(db);
+	}
+	if (sql != NULL)
+		snprintf(error->sql, sizeof error->sql, "%s", sql);
+	return status;
+}
+
+void error_pool(struct pp_error *error, struct pp_pool *pool)
+{
+	uint64_t oldest = UINT64_MAX, now = clock_coarse_ms();
+
+	if (error == NULL)
+		return;
+	for (unsigned l = 0; l < LANES; l++) {
+		const struct lane *lane = &pool->lanes[l];
+
+		error->connections += lane->count;
+		for (unsigned i = 0; i < lane->count; i++) {
+			const struct slot *slot = &lane->slots[i];
+			uint64_t since = atomic_load_explicit(&slot->since_ms, memory_order_relaxed);
+
+			if (atomic_load_explicit(&slot->state, memory_order_relaxed) != SLOT_LEASED)
+				continue;
+			error->leased++;
+			oldest = since < oldest ? since : oldest;
+			error->memory_bytes += account_bytes(atomic_load(&slot->connection.account));
+		}
+		error->waiting += atomic_load_explicit(&pool->lines[l].waiting,
+		                                       memory_order_relaxed);
+	}
+	error->oldest_lease_ms = oldest < now ? now - oldest : 0;
+	error->memory_bytes += account_bytes(pool->account);
+}
+
+void error_chain(struct pp_error *error, const struct pp_error *cause)
+{
+	if (error == NULL || cause == NULL || cause->doing == NULL)
+		return;
+	error->cause_count = cause->cause_count;
+	memcpy(error->causes, cause->causes, sizeof error->causes);
+	if (error->cause_count == PP_CAUSES_MAX)
+		return;
+	struct pp_cause *last = &error->causes[error->cause_count++];
+
+	*last = (struct pp_cause){ .status = cause->status, .sqlite_code = cause->sqlite_code,
+		                   .doing = cause->doing };
+	snprintf(last->message, sizeof last->message, "%.*s", (int)sizeof last->message - 1,
+	         cause->message);
+}
+
+/* Appends to text and moves *length on, past the end of the text if need be, as snprintf counts. */
+static void append(char *text, size_t size, size_t *length, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
+
+static void append(char *text, size_t size, size_t *length, const char *format, ...)
+{
+	va_list args;
+	size_t at = *length < size ? *length : size;
+
+	va_start(args, format);
+	*length += (size_t)vsnprintf(size == 0 ? NULL : text + at, size - at, format, args);
+	va_end(args);
+}
+
+size_t pp_error_text(const struct pp_error *error, char *text, size_t size)
+{
+	size_t length = 0;
+
+	append(text, size, &length, "%s: %s: %s", error->doing != NULL ? error->doing : "pool",
+	       pp_status_text(error->status), error->message);
+	if (error->sqlite_code != 0)
+		append(text, size, &length, " (SQLite code %d, %s)", error->sqlite_code,
+		       pp_class_name(error->error_class));
+	if (error->system_errno != 0)
+		append(text, size, &length, " (errno %d)", error->system_errno);
+	if (error->sql[0] != '\0')
+		append(text, size, &length, " in \"%s\"", error->sql);
+	if (error->sql_offset >= 0)
+		append(text, size, &length, " at byte %d", error->sql_offset);
+	if (error->attempt > 1)
+		append(text, size, &length, ", attempt %u", error->attempt);
+	if (error->elapsed_ns != 0)
+		append(text, size, &length, ", after %.1f ms", (double)error->elapsed_ns / 1e6);
+	if (error->connections != 0)
+		append(text, size, &length,
+		       " [%u of %u connections lent, the longest for %llu ms; %u waiting; %llu bytes]",
+		       error->leased, error->connections, (unsigned long long)error->oldest_lease_ms,
+		       error->waiting, (unsigned long long)error->memory_bytes);
+	for (unsigned i = error->cause_count; i > 0; i--)
+		append(text, size, &length, "; because %s: %s", error->causes[i - 1].doing,
+		       error->causes[i - 1].message);
+	return length;
+}

@@ -1,0 +1,123 @@
+/*
+ * mutex.c - SQLite's mutexes: a connection's tells whose memory is being allocated.
+ *
+ * To know before reading: a pool's connection is used by one thread at a time, whoever holds its
+ * lease, and passing it on orders memory (line.c). So its mutex need not lock: entering makes
+ * its account current, leaving restores the one before. SQLite nests these properly (a backup
+ * enters two, and leaves them in reverse). Every other mutex is a real one.
+ */
+/* SPDX-License-Identifier: MIT */
+#include "memory.h"
+
+#include <assert.h>
+#include <pthread.h>
+
+struct sqlite3_mutex {
+	pthread_mutex_t real;
+	struct account *account; /* Not NULL: a pool connection's; real is not used. */
+	struct account *before;  /* What was current when it was entered first. */
+	unsigned depth;
+};
+
+/* SQLite numbers its static mutexes from SQLITE_MUTEX_STATIC_MAIN on. */
+enum { STATIC_FIRST = SQLITE_MUTEX_STATIC_MAIN, STATIC_COUNT = 16 };
+
+static sqlite3_mutex statics[STATIC_COUNT] = {
+	[0 ... STATIC_COUNT - 1] = { .real = PTHREAD_MUTEX_INITIALIZER },
+};
+
+static _Thread_local struct account *binding __attribute__((tls_model("initial-exec")));
+
+void mutex_bind(struct account *account)
+{
+	binding = account;
+}
+
+static int init(void)
+{
+	return SQLITE_OK;
+}
+
+static int end(void)
+{
+	return SQLITE_OK;
+}
+
+static void init_recursive(pthread_mutex_t *mutex)
+{
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(mutex, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+}
+
+static sqlite3_mutex *alloc(int type)
+{
+	sqlite3_mutex *mutex;
+
+	if (type >= STATIC_FIRST) {
+		assert(type < STATIC_FIRST + STATIC_COUNT);
+		return &statics[type - STATIC_FIRST];
+	}
+	mutex = memory_malloc(sizeof *mutex);
+	if (mutex == NULL)
+		return NULL;
+	*mutex = (struct sqlite3_mutex){ 0 };
+	if (type == SQLITE_MUTEX_RECURSIVE) {
+		/* The first recursive mutex of sqlite3_open_v2() is the connection's. */
+		mutex->account = binding;
+		binding = NULL;
+		init_recursive(&mutex->real);
+	} else {
+		pthread_mutex_init(&mutex->real, NULL);
+	}
+	return mutex;
+}
+
+static void release(sqlite3_mutex *mutex)
+{
+	pthread_mutex_destroy(&mutex->real);
+	memory_free(mutex);
+}
+
+static void account_mutex_enter(sqlite3_mutex *mutex)
+{
+	if (mutex->depth++ == 0)
+		mutex->before = account_enter(mutex->account);
+}
+
+static void enter(sqlite3_mutex *mutex)
+{
+	if (mutex->account != NULL)
+		account_mutex_enter(mutex);
+	else
+		pthread_mutex_lock(&mutex->real);
+}
+
+static int try_enter(sqlite3_mutex *mutex)
+{
+	if (mutex->account == NULL)
+		return pthread_mutex_trylock(&mutex->real) == 0 ? SQLITE_OK : SQLITE_BUSY;
+	account_mutex_enter(mutex);
+	return SQLITE_OK;
+}
+
+static void leave(sqlite3_mutex *mutex)
+{
+	if (mutex->account == NULL)
+		pthread_mutex_unlock(&mutex->real);
+	else if (--mutex->depth == 0)
+		account_enter(mutex->before);
+}
+
+const sqlite3_mutex_methods mutex_methods = {
+	.xMutexInit = init,
+	.xMutexEnd = end,
+	.xMutexAlloc = alloc,
+	.xMutexFree = release,
+	.xMutexEnter = enter,
+	.xMutexTry = try_enter,
+	.xMutexLeave = leave,
+};

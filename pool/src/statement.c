@@ -1,0 +1,290 @@
+/*
+ * statement.c - the cache of prepared statements of one connection.
+ *
+ * To know before reading: a statement stands in up to four chains. By text (buckets), by use
+ * (what to evict), by creation (mirrors SQLite's own list, newest first, so a statement that is
+ * not ours shows at its head), and, while the lease uses it, in the taken chain, so a release
+ * costs what the lease took and not what the cache holds. Everything belongs to the lease's holder.
+ */
+/* SPDX-License-Identifier: MIT */
+#include "internal.h"
+
+#include <string.h>
+
+enum { BUCKETS_MIN = 16, BUCKETS_MAX = 4096 };
+
+void statements_init(struct statements *s, unsigned count_max, size_t bytes_max)
+{
+	s->count_max = count_max;
+	s->bytes_max = bytes_max;
+}
+
+/* The table is made with the first statement: most memory errors then come from one place. */
+static bool buckets_make(struct statements *s)
+{
+	unsigned wanted = BUCKETS_MIN;
+
+	if (s->buckets != NULL)
+		return true;
+	while (wanted < s->count_max && wanted < BUCKETS_MAX)
+		wanted *= 2;
+	s->buckets = sqlite3_malloc64(wanted * sizeof *s->buckets);
+	if (s->buckets == NULL)
+		return false;
+	memset(s->buckets, 0, wanted * sizeof *s->buckets);
+	s->bucket_count = wanted;
+	return true;
+}
+
+/* FNV-1a, 64 bits (Fowler, Noll, Vo). */
+static uint64_t hash_of(const char *text)
+{
+	uint64_t hash = 0xcbf29ce484222325u;
+
+	for (; *text != '\0'; text++)
+		hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
+	return hash;
+}
+
+static struct statement **bucket_of(struct statements *s, uint64_t hash)
+{
+	return &s->buckets[(hash ^ (hash >> 32)) & (s->bucket_count - 1)];
+}
+
+static struct statement *find(struct statements *s, const char *sql, uint64_t hash)
+{
+	struct statement *e;
+
+	for (e = *bucket_of(s, hash); e != NULL; e = e->bucket_next)
+		if (e->hash == hash && strcmp(e->sql, sql) == 0)
+			return e;
+	return NULL;
+}
+
+/* --- The chains -------------------------------------------------------------------------- */
+
+static void used_unlink(struct statements *s, struct statement *e)
+{
+	*(e->recent != NULL ? &e->recent->less_recent : &s->most_recent) = e->less_recent;
+	*(e->less_recent != NULL ? &e->less_recent->recent : &s->least_recent) = e->recent;
+}
+
+static void used_push(struct statements *s, struct statement *e)
+{
+	e->recent = NULL;
+	e->less_recent = s->most_recent;
+	*(s->most_recent != NULL ? &s->most_recent->recent : &s->least_recent) = e;
+	s->most_recent = e;
+}
+
+static void created_unlink(struct statements *s, struct statement *e)
+{
+	*(e->newer != NULL ? &e->newer->older : &s->newest) = e->older;
+	if (e->older != NULL)
+		e->older->newer = e->newer;
+}
+
+static void created_push(struct statements *s, struct statement *e)
+{
+	e->newer = NULL;
+	e->older = s->newest;
+	if (s->newest != NULL)
+		s->newest->newer = e;
+	s->newest = e;
+}
+
+static void bucket_unlink(struct statements *s, struct statement *e)
+{
+	struct statement **link = bucket_of(s, e->hash);
+
+	while (*link != e)
+		link = &(*link)->bucket_next;
+	*link = e->bucket_next;
+}
+
+static void publish(struct statements *s)
+{
+	atomic_store_explicit(&s->live, s->count, memory_order_relaxed);
+	atomic_store_explicit(&s->live_bytes, s->bytes, memory_order_relaxed);
+}
+
+static void drop(struct statements *s, struct statement *e)
+{
+	if (!e->spare)
+		bucket_unlink(s, e);
+	used_unlink(s, e);
+	created_unlink(s, e);
+	s->count--;
+	s->bytes -= e->bytes;
+	sqlite3_finalize(e->stmt);
+	sqlite3_free(e);
+	publish(s);
+}
+
+static bool over_bounds(const struct statements *s)
+{
+	return s->count > s->count_max || s->bytes > s->bytes_max;
+}
+
+/* What the lease uses stays, so the bounds may be passed until it is released. */
+static void evict(struct statements *s)
+{
+	struct statement *e = s->least_recent, *next;
+
+	for (; e != NULL && over_bounds(s); e = next) {
+		next = e->recent;
+		if (e->taken)
+			continue;
+		drop(s, e);
+		count(&s->evictions);
+	}
+}
+
+/* --- Taking and giving back --------------------------------------------------------------- */
+
+static void take(struct connection *c, struct statement *e)
+{
+	struct statements *s = &c->statements;
+
+	c->dirty |= e->dirty;
+	used_unlink(s, e);
+	used_push(s, e);
+	if (e->taken)
+		return;
+	e->taken = true;
+	e->taken_next = s->taken;
+	s->taken = e;
+}
+
+static void reset(struct statement *e)
+{
+	sqlite3_reset(e->stmt);
+	sqlite3_clear_bindings(e->stmt);
+}
+
+void statements_give_back(struct statements *s)
+{
+	struct statement *e = s->taken, *next;
+
+	for (; e != NULL; e = next) {
+		next = e->taken_next;
+		reset(e);
+		e->taken = false;
+		if (e->spare)
+			drop(s, e);
+	}
+	s->taken = NULL;
+	if (over_bounds(s))
+		evict(s);
+}
+
+void statements_done(struct statements *s)
+{
+	while (s->newest != NULL)
+		drop(s, s->newest);
+	sqlite3_free(s->buckets);
+	s->buckets = NULL;
+}
+
+/* Whitespace and comments after the statement are no second one: SQLite says so itself. */
+static bool has_more(sqlite3 *db, const char *tail)
+{
+	sqlite3_stmt *second = NULL;
+	bool more = *tail != '\0' &&
+	            (sqlite3_prepare_v2(db, tail, -1, &second, NULL) != SQLITE_OK || second != NULL);
+
+	sqlite3_finalize(second);
+	return more;
+}
+
+static enum pp_status compile(struct connection *c, const char *sql, sqlite3_stmt **ret_stmt,
+                              struct pp_error *error)
+{
+	const char *tail = sql;
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v3(c->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt, &tail);
+
+	if (rc != SQLITE_OK)
+		return error_sqlite(error, c->db, rc, "prepare", sql);
+	if (stmt == NULL)
+		return error_set(error, PP_INVALID, "prepare", "there is no statement in \"%.60s\"",
+		                 sql);
+	if (has_more(c->db, tail)) {
+		sqlite3_finalize(stmt);
+		return error_set(error, PP_INVALID, "prepare",
+		                 "one statement at a time; after the first comes \"%.60s\"", tail);
+	}
+	*ret_stmt = stmt;
+	return PP_OK;
+}
+
+static void insert(struct statements *s, struct statement *e)
+{
+	struct statement **bucket = bucket_of(s, e->hash);
+
+	if (!e->spare) {
+		e->bucket_next = *bucket;
+		*bucket = e;
+	}
+	used_push(s, e);
+	created_push(s, e);
+	s->count++;
+	s->bytes += e->bytes;
+	publish(s);
+}
+
+static enum pp_status add(struct connection *c, const char *sql, uint64_t hash, bool spare,
+                          struct statement **ret_entry, struct pp_error *error)
+{
+	struct statements *s = &c->statements;
+	size_t size = sizeof(struct statement) + strlen(sql) + 1;
+	struct statement *e = buckets_make(s) ? sqlite3_malloc64(size) : NULL;
+	unsigned dirty_before = c->dirty;
+	enum pp_status status;
+
+	if (e == NULL)
+		return error_set(error, PP_NOMEM, "prepare", "no memory for a cached statement");
+	*e = (struct statement){ .hash = hash, .spare = spare };
+	memcpy(e->sql, sql, size - sizeof *e);
+	c->foreign |= connection_has_foreign(c); /* Ours would hide it. */
+	c->dirty = 0;
+	status = compile(c, sql, &e->stmt, error);
+	e->dirty = c->dirty;
+	c->dirty |= dirty_before;
+	if (status != PP_OK) {
+		sqlite3_free(e);
+		return status;
+	}
+	e->bytes = (size_t)sqlite3_stmt_status(e->stmt, SQLITE_STMTSTATUS_MEMUSED, 0) + size;
+	insert(s, e);
+	*ret_entry = e;
+	return PP_OK;
+}
+
+enum pp_status statement_take(struct connection *c, const char *sql, sqlite3_stmt **ret_stmt,
+                              struct pp_error *error)
+{
+	struct statements *s = &c->statements;
+	uint64_t hash = hash_of(sql);
+	struct statement *e = s->buckets != NULL ? find(s, sql, hash) : NULL;
+	bool busy = e != NULL && e->taken && sqlite3_stmt_busy(e->stmt);
+
+	if (e != NULL && !busy) {
+		count(&s->hits);
+		if (e->taken)
+			reset(e);
+	} else {
+		struct account *before = account_enter(atomic_load(&c->account));
+		enum pp_status status = add(c, sql, hash, busy, &e, error);
+
+		account_enter(before);
+		if (status != PP_OK)
+			return status;
+		count(&s->misses);
+	}
+	take(c, e);
+	if (over_bounds(s))
+		evict(s);
+	*ret_stmt = e->stmt;
+	return PP_OK;
+}

@@ -1,0 +1,350 @@
+/*
+ * transaction.c - begin, commit, roll back, nest; and the whole of it around a callback.
+ *
+ * To know before reading: SQLite may end a transaction by itself (a full disk, an interrupt, ON
+ * CONFLICT ROLLBACK), and a borrower may by a ROLLBACK of his own. Two things tell: autocommit is
+ * on again, or the rollback hook's counter has moved since the outermost begin (he may have begun
+ * another one). The transaction is then dead: every commit of it fails, whatever SQLite answers.
+ */
+/* SPDX-License-Identifier: MIT */
+#include "internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+enum {
+	ATTEMPTS_DEFAULT = 10,
+	ATTEMPTS_MAX = 1000,
+	BACKOFF_NS_MIN = 1000000,  /* 1 ms, doubled by every attempt ... */
+	BACKOFF_NS_MAX = 100000000 /* ... up to 100 ms. */
+};
+
+/* --- One level --------------------------------------------------------------------------- */
+
+static int step(sqlite3_stmt *stmt)
+{
+	int rc = sqlite3_step(stmt);
+	int reset = sqlite3_reset(stmt);
+
+	return rc == SQLITE_DONE ? SQLITE_OK : reset != SQLITE_OK ? reset : rc;
+}
+
+/* SAVEPOINT, RELEASE or ROLLBACK TO of the level depth, from the cache. */
+static int savepoint(struct connection *c, const char *verb, unsigned depth, struct pp_error *error)
+{
+	char sql[48];
+	sqlite3_stmt *stmt;
+	enum pp_status status;
+	int rc;
+
+	snprintf(sql, sizeof sql, "%s pp_%u", verb, depth);
+	status = statement_take(c, sql, &stmt, error);
+	if (status != PP_OK)
+		return status == PP_NOMEM ? SQLITE_NOMEM : sqlite3_extended_errcode(c->db);
+	rc = step(stmt);
+	if (rc != SQLITE_OK)
+		error_sqlite(error, c->db, rc, verb, sql);
+	return rc;
+}
+
+static bool is_dead(struct connection *c)
+{
+	if (sqlite3_get_autocommit(c->db) || c->rollbacks != c->rollbacks_at_begin)
+		c->dead = true;
+	return c->dead;
+}
+
+static enum pp_status roll_back_all(struct connection *c, struct pp_error *error)
+{
+	int rc = SQLITE_OK;
+
+	if (!sqlite3_get_autocommit(c->db))
+		rc = step(c->rollback);
+	if (rc != SQLITE_OK)
+		error_sqlite(error, c->db, rc, "ROLLBACK", NULL);
+	c->dead = true;
+	return rc == SQLITE_OK ? PP_OK : PP_SQLITE;
+}
+
+/* Counted once a transaction, when its outermost level ends. */
+static void book_end(struct connection *c, bool committed, bool lost)
+{
+	struct counters *counters = &c->pool->counters;
+
+	if (committed)
+		count(&counters->commits);
+	else
+		count(&counters->rollbacks);
+	if (lost)
+		count(&counters->lost);
+}
+
+static enum pp_status begin(struct connection *c, struct pp_error *error)
+{
+	int rc;
+
+	if (c->depth > 0) {
+		if (is_dead(c))
+			return error_set(error, PP_ROLLED_BACK, "begin",
+			                 "the transaction around this one is over");
+		rc = savepoint(c, "SAVEPOINT", c->depth, error);
+		if (rc != SQLITE_OK)
+			return (rc & 0xff) == SQLITE_NOMEM ? PP_NOMEM : PP_SQLITE;
+		c->depth++;
+		return PP_OK;
+	}
+	if (!sqlite3_get_autocommit(c->db))
+		return error_set(error, PP_MISUSE, "begin",
+		                 "a transaction is open that pp_begin() did not begin");
+	rc = step(c->begin);
+	if (rc != SQLITE_OK)
+		return error_sqlite(error, c->db, rc, sqlite3_sql(c->begin), NULL);
+	c->depth = 1;
+	c->dead = false;
+	c->rollbacks_at_begin = c->rollbacks;
+	return PP_OK;
+}
+
+static bool is_error(int code)
+{
+	return code != SQLITE_OK && code != SQLITE_ROW && code != SQLITE_DONE;
+}
+
+static enum pp_status commit_dead(struct connection *c, struct pp_error *error)
+{
+	int code = sqlite3_extended_errcode(c->db);
+
+	error_set(error, PP_ROLLED_BACK, "commit", "%s",
+	          is_error(code) ? sqlite3_errmsg(c->db)
+	                         : "a ROLLBACK or COMMIT inside the transaction ended it");
+	if (error != NULL && is_error(code))
+		error->sqlite_code = code;
+	roll_back_all(c, NULL);
+	if (--c->depth == 0)
+		book_end(c, false, true);
+	return PP_ROLLED_BACK;
+}
+
+static enum pp_status commit_outermost(struct connection *c, struct pp_error *error)
+{
+	int rc;
+
+	c->committing = true;
+	rc = step(c->commit);
+	c->committing = false;
+	c->depth = 0;
+	if (rc == SQLITE_OK) {
+		book_end(c, true, false);
+		return PP_OK;
+	}
+	/* The first error is the one to tell; the rollback's own is not. */
+	enum pp_status status = error_sqlite(error, c->db, rc, "COMMIT", NULL);
+
+	roll_back_all(c, NULL);
+	book_end(c, false, false);
+	return status;
+}
+
+static enum pp_status commit(struct connection *c, struct pp_error *error)
+{
+	int rc;
+
+	if (c->depth == 0)
+		return error_set(error, PP_MISUSE, "commit", "nothing was begun");
+	if (is_dead(c))
+		return commit_dead(c, error);
+	if (c->depth == 1)
+		return commit_outermost(c, error);
+	c->depth--;
+	rc = savepoint(c, "RELEASE", c->depth, error);
+	if (rc == SQLITE_OK)
+		return PP_OK;
+	/* Neither kept nor undone: only the whole can still be undone. */
+	roll_back_all(c, NULL);
+	return (rc & 0xff) == SQLITE_NOMEM ? PP_NOMEM : PP_SQLITE;
+}
+
+static enum pp_status rollback(struct connection *c, struct pp_error *error)
+{
+	bool dead;
+
+	if (c->depth == 0)
+		return error_set(error, PP_MISUSE, "rollback", "nothing was begun");
+	dead = is_dead(c);
+	c->depth--;
+	if (c->depth == 0) {
+		enum pp_status status = roll_back_all(c, error);
+
+		book_end(c, false, dead);
+		return status;
+	}
+	if (dead)
+		return PP_OK;
+	if (savepoint(c, "ROLLBACK TO", c->depth, error) == SQLITE_OK &&
+	    savepoint(c, "RELEASE", c->depth, error) == SQLITE_OK)
+		return PP_OK;
+	return roll_back_all(c, error); /* More than was asked for, and nothing is kept by mistake. */
+}
+
+/* --- The public three -------------------------------------------------------------------- */
+
+static enum pp_status on_lease(struct pp_lease *lease, const char *doing,
+                               enum pp_status (*act)(struct connection *, struct pp_error *),
+                               struct pp_error *error)
+{
+	struct slot *slot = lease_slot(lease);
+
+	if (slot == NULL)
+		return error_set(error, PP_MISUSE, doing, "the lease is empty or was released");
+	/* What pp_transact() began it also ends. */
+	if (slot->connection.at_work && slot->connection.depth == 1 && act != begin)
+		return error_set(error, PP_MISUSE, doing, "pp_transact() ends this transaction");
+	return act(&slot->connection, error);
+}
+
+enum pp_status pp_begin(struct pp_lease *lease, struct pp_error *error)
+{
+	return on_lease(lease, "begin", begin, error);
+}
+
+enum pp_status pp_commit(struct pp_lease *lease, struct pp_error *error)
+{
+	return on_lease(lease, "commit", commit, error);
+}
+
+enum pp_status pp_rollback(struct pp_lease *lease, struct pp_error *error)
+{
+	return on_lease(lease, "rollback", rollback, error);
+}
+
+/* --- A whole transaction ----------------------------------------------------------------- */
+
+/* The transactions this thread is inside of, innermost first. */
+struct frame {
+	const struct pp_pool *pool;
+	struct frame *outer;
+};
+
+static _Thread_local struct frame *frames;
+
+bool transaction_is_inside(const struct pp_pool *pool)
+{
+	for (const struct frame *f = frames; f != NULL; f = f->outer)
+		if (f->pool == pool)
+			return true;
+	return false;
+}
+
+/* What SQLite said last is the reason, where the callback says that it was SQLite. */
+static enum pp_status work_failed(struct connection *c, enum pp_status status,
+                                  struct pp_error *error)
+{
+	int code = sqlite3_extended_errcode(c->db);
+
+	if (status == PP_SQLITE && is_error(code))
+		return error_sqlite(error, c->db, code, "work", NULL);
+	return error_set(error, status, "work", "%s", pp_status_text(status));
+}
+
+static enum pp_status work_and_end(struct pp_lease *lease, pp_work *work, void *context,
+                                   struct pp_error *error)
+{
+	struct connection *c = &lease_slot(lease)->connection;
+	enum pp_status status;
+
+	c->at_work = true;
+	status = work(lease, context);
+	c->at_work = false;
+	if (status != PP_OK)
+		status = work_failed(c, status, error);
+	else if (c->depth > 1)
+		status = error_set(error, PP_MISUSE, "work",
+		                   "the callback left %u of its pp_begin() open", c->depth - 1);
+	if (status == PP_OK)
+		return commit(c, error);
+	c->depth = 1; /* What the callback left open goes with the whole. */
+	rollback(c, NULL);
+	return status;
+}
+
+static enum pp_status attempt(struct pp_pool *pool, const struct pp_transaction *options,
+                              uint64_t deadline, pp_work *work, void *context,
+                              struct pp_error *error)
+{
+	struct pp_lease lease = { 0 };
+	struct connection *c;
+	enum pp_status status = lease_acquire(pool, options->lane,
+	                                      (struct pp_deadline){ deadline }, &lease, error);
+
+	if (status != PP_OK)
+		return status;
+	c = &lease_slot(&lease)->connection;
+	c->deadline_ns = deadline;
+	status = begin(c, error);
+	if (status == PP_OK)
+		status = work_and_end(&lease, work, context, error);
+	if (status != PP_OK)
+		error_pool(error, pool);
+	lease_release(&lease);
+	return status;
+}
+
+static bool worth_again(const struct pp_error *error)
+{
+	return (error->status == PP_SQLITE) && (error->error_class == PP_RETRY_TRANSACTION ||
+	                                        error->error_class == PP_RETRY_STATEMENT);
+}
+
+/* Exponential, and somewhere in its upper half, so that two losers do not meet again. */
+static uint64_t backoff_ns(unsigned attempts)
+{
+	uint64_t full = BACKOFF_NS_MAX, random;
+
+	if (attempts < 7)
+		full = (uint64_t)BACKOFF_NS_MIN << attempts;
+	sqlite3_randomness(sizeof random, &random);
+	return full / 2 + random % (full / 2);
+}
+
+enum pp_status pp_transact(struct pp_pool *pool, const struct pp_transaction *options,
+                           pp_work *work, void *context, struct pp_error *reterr_error)
+{
+	struct pp_transaction o = options != NULL ? *options : (struct pp_transaction){ 0 };
+	struct frame frame = { pool, frames };
+	struct pp_error error, before = { 0 };
+	uint64_t start = clock_ns(), deadline = deadline_ns(pool, o.deadline);
+	enum pp_status status;
+
+	assert(work != NULL);
+	o.lane = o.lane != 0 ? o.lane : PP_WRITE;
+	o.attempts_max = o.attempts_max != 0 ? o.attempts_max : ATTEMPTS_DEFAULT;
+	if (o.attempts_max > ATTEMPTS_MAX || (o.lane != PP_READ && o.lane != PP_WRITE))
+		return error_set(reterr_error, PP_INVALID, "transact",
+		                 "attempts_max %u must be 1..%u and lane %d PP_READ or PP_WRITE",
+		                 o.attempts_max, ATTEMPTS_MAX, (int)o.lane);
+	if (transaction_is_inside(pool))
+		return error_set(reterr_error, PP_MISUSE, "transact",
+		                 "this thread is inside pp_transact() of the same pool");
+	frames = &frame;
+	for (unsigned n = 1;; n++) {
+		status = attempt(pool, &o, deadline, work, context, &error);
+		if (status == PP_OK)
+			break;
+		error_chain(&error, &before);
+		error.attempt = n;
+		uint64_t pause = backoff_ns(n), now = clock_ns();
+
+		if (n == o.attempts_max || !worth_again(&error) || now >= deadline ||
+		    pause >= deadline - now)
+			break;
+		before = error;
+		count(&pool->counters.retries);
+		clock_sleep_ns(pause);
+	}
+	frames = frame.outer;
+	if (status != PP_OK && reterr_error != NULL) {
+		*reterr_error = error;
+		reterr_error->elapsed_ns = clock_ns() - start;
+	}
+	return status;
+}

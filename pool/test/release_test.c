@@ -1,0 +1,230 @@
+/* Giving back: whatever a borrower leaves, the next one gets a clean connection. */
+/* SPDX-License-Identifier: MIT */
+#include "fixture.h"
+
+TEST(release, of_an_empty_lease_is_nothing)
+{
+	struct pp_lease lease = { 0 };
+
+	CHECK_INT(pp_release(&lease), ==, PP_OK);
+	CHECK_INT(pp_release(NULL), ==, PP_OK);
+}
+
+TEST(release, empties_the_lease)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+
+	acquire(f.pool, PP_READ, &lease);
+	CHECK_INT(pp_release(&lease), ==, PP_OK);
+	CHECK(lease.db == NULL && lease.pool == NULL && lease.slot == NULL);
+}
+
+TEST(release, of_a_copy_is_noticed)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 }, copy, next = { 0 };
+	sqlite3_stmt *stmt = NULL;
+	struct pp_error error;
+
+	acquire(f.pool, PP_READ, &lease);
+	copy = lease;
+	pp_release(&lease);
+	CHECK_INT(pp_release(&copy), ==, PP_MISUSE);
+	acquire(f.pool, PP_READ, &next); /* The copy must not take this one back either. */
+	CHECK_INT(pp_release(&copy), ==, PP_MISUSE);
+	CHECK_INT(pp_prepare(&copy, "SELECT 1", &stmt, &error), ==, PP_MISUSE);
+	CHECK_INT(pp_begin(&copy, &error), ==, PP_MISUSE);
+	CHECK_INT(pp_release(&next), ==, PP_OK);
+}
+
+/* What a borrower does; is the connection kept or closed; which counter tells. */
+static const struct {
+	const char *what, *sql;
+	bool retired;
+	size_t counter;
+} rows[] = {
+#define COUNTER(name) offsetof(struct pp_stats, name)
+	{ "nothing", "SELECT 1", false, 0 },
+	{ "open transaction", "BEGIN IMMEDIATE; INSERT INTO t VALUES (9, 9)", false,
+	  COUNTER(dirty_transaction) },
+	{ "open savepoint", "SAVEPOINT a; INSERT INTO t VALUES (9, 9)", false,
+	  COUNTER(dirty_transaction) },
+	{ "deferred transaction", "BEGIN", false, COUNTER(dirty_transaction) },
+	{ "temporary table", "CREATE TEMP TABLE mine(a)", true, COUNTER(dirty_settings) },
+	{ "temporary view", "CREATE TEMP VIEW mine AS SELECT 1", true, COUNTER(dirty_settings) },
+	{ "temporary trigger",
+	  "CREATE TEMP TRIGGER mine AFTER INSERT ON t BEGIN SELECT 1; END", true,
+	  COUNTER(dirty_settings) },
+	{ "temporary virtual table", "CREATE VIRTUAL TABLE temp.mine USING fts5(a)", true,
+	  COUNTER(dirty_settings) },
+	{ "attached file", "ATTACH ':memory:' AS mine", true, COUNTER(dirty_settings) },
+	{ "pragma", "PRAGMA recursive_triggers=ON", true, COUNTER(dirty_settings) },
+	{ "pragma that only tells", "PRAGMA table_info(t)", false, 0 },
+	{ "pragma of the file", "PRAGMA user_version=7", false, 0 },
+};
+
+TEST_ROWS(release, mends_or_retires, sizeof rows / sizeof *rows)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+	struct pp_stats before = stats(f.pool), after;
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, rows[row].sql);
+	pp_release(&lease);
+	after = stats(f.pool);
+	CHECK_MSG(after.retired - before.retired == rows[row].retired, "%s", rows[row].what);
+	CHECK_MSG(after.dirty == (rows[row].counter != 0), "%s", rows[row].what);
+	if (rows[row].counter != 0)
+		CHECK_INT(*(uint64_t *)((char *)&after + rows[row].counter), ==, 1);
+
+	acquire(f.pool, PP_WRITE, &lease);
+	CHECK(sqlite3_get_autocommit(lease.db));
+	CHECK_INT(sqlite3_txn_state(lease.db, NULL), ==, SQLITE_TXN_NONE);
+	CHECK_INT(number(lease.db, "SELECT count(*) FROM t"), ==, 0);
+	CHECK_INT(number(lease.db, "SELECT count(*) FROM sqlite_temp_schema"), ==, 0);
+	CHECK_INT(number(lease.db, "SELECT count(*) FROM pragma_database_list WHERE name='mine'"), ==,
+	          0);
+	CHECK_INT(number(lease.db, "PRAGMA recursive_triggers"), ==, 0);
+	pp_release(&lease);
+}
+
+/* A cached statement is prepared once, but dirties the connection each time it is taken. */
+TEST(release, retires_for_a_setting_made_through_the_cache)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *stmt;
+
+	for (unsigned i = 1; i <= 3; i++) {
+		acquire(f.pool, PP_READ, &lease);
+		CHECK_INT(number(lease.db, "PRAGMA cache_size"), ==, -2000);
+		must(pp_prepare(&lease, "PRAGMA cache_size=10", &stmt, NULL), NULL);
+		CHECK_INT(sqlite3_step(stmt), ==, SQLITE_DONE);
+		pp_release(&lease);
+		CHECK_INT(stats(f.pool).retired, ==, i);
+	}
+}
+
+TEST(release, resets_a_running_statement_so_that_it_pins_no_snapshot)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *stmt;
+
+	acquire(f.pool, PP_READ, &lease);
+	must(pp_prepare(&lease, "SELECT 1 UNION SELECT count(*) FROM t", &stmt, NULL), NULL);
+	CHECK_INT(sqlite3_step(stmt), ==, SQLITE_ROW);
+	CHECK_INT(sqlite3_txn_state(lease.db, NULL), ==, SQLITE_TXN_READ);
+	pp_release(&lease);
+	acquire(f.pool, PP_READ, &lease);
+	CHECK_INT(sqlite3_txn_state(lease.db, NULL), ==, SQLITE_TXN_NONE);
+	CHECK_INT(stats(f.pool).dirty, ==, 0); /* Usual, not dirt. */
+	pp_release(&lease);
+}
+
+TEST(release, meets_a_statement_that_is_not_its_own)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *mine = NULL, *pools = NULL;
+
+	for (unsigned hidden = 0; hidden < 2; hidden++) {
+		acquire(f.pool, PP_WRITE, &lease);
+		sql(lease.db, "INSERT INTO t DEFAULT VALUES");
+		CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT * FROM t", -1, &mine, NULL), ==, SQLITE_OK);
+		CHECK_INT(sqlite3_step(mine), ==, SQLITE_ROW);
+		if (hidden) /* One of the pool's on top of it must not hide it. */
+			must(pp_prepare(&lease, "SELECT 2", &pools, NULL), NULL);
+		pp_release(&lease);
+		CHECK_INT(stats(f.pool).dirty_statements, ==, hidden + 1);
+		CHECK_INT(stats(f.pool).retired, ==, hidden + 1);
+		CHECK_INT(stats(f.pool).parked, ==, 1); /* The zombie waits for its borrower, ... */
+		CHECK_INT(sqlite3_finalize(mine), ==, SQLITE_OK);
+		CHECK_INT(stats(f.pool).parked, ==, 0); /* ... and goes with him. */
+	}
+}
+
+/* Finalizing a blob's hidden statement is a use after free: it is left to its owner, and its write
+ * lock is taken from it. */
+TEST(release, takes_the_write_lock_from_a_forgotten_blob)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+	sqlite3_blob *blob = NULL;
+	char byte;
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "CREATE TABLE b(x BLOB); INSERT INTO b VALUES (zeroblob(100))");
+	CHECK_INT(sqlite3_blob_open(lease.db, "main", "b", "x", 1, 1, &blob), ==, SQLITE_OK);
+	CHECK_INT(sqlite3_txn_state(lease.db, NULL), ==, SQLITE_TXN_WRITE);
+	pp_release(&lease);
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "INSERT INTO t DEFAULT VALUES"); /* Not SQLITE_BUSY from the zombie. */
+	pp_release(&lease);
+	CHECK_INT(sqlite3_blob_read(blob, &byte, 1, 0), ==, SQLITE_ABORT_ROLLBACK);
+	sqlite3_blob_close(blob);
+}
+
+/* --- Hooks, handlers, limits --------------------------------------------------------------- */
+
+static int called;
+
+static int call_int(void *context)
+{
+	(void)context;
+	called++;
+	return 1; /* A commit hook that refuses, a progress handler that interrupts. */
+}
+
+static void call_update(void *c, int op, const char *db, const char *table, sqlite3_int64 id)
+{
+	(void)c, (void)op, (void)db, (void)table, (void)id;
+	called++;
+}
+
+static void call_void(void *context)
+{
+	(void)context;
+	called++;
+}
+
+static int call_wal(void *c, sqlite3 *db, const char *name, int pages)
+{
+	(void)c, (void)db, (void)name, (void)pages;
+	called++;
+	return SQLITE_OK;
+}
+
+static int call_trace(unsigned type, void *c, void *p, void *x)
+{
+	(void)type, (void)c, (void)p, (void)x;
+	called++;
+	return 0;
+}
+
+TEST(release, takes_hooks_and_limits_back)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sqlite3_commit_hook(lease.db, call_int, NULL);
+	sqlite3_rollback_hook(lease.db, call_void, NULL);
+	sqlite3_update_hook(lease.db, call_update, NULL);
+	sqlite3_wal_hook(lease.db, call_wal, NULL);
+	sqlite3_progress_handler(lease.db, 1, call_int, NULL);
+	sqlite3_trace_v2(lease.db, SQLITE_TRACE_STMT, call_trace, NULL);
+	sqlite3_busy_timeout(lease.db, 0);
+	for (int id = 0; id <= SQLITE_LIMIT_WORKER_THREADS; id++)
+		sqlite3_limit(lease.db, id, 1);
+	pp_release(&lease);
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "BEGIN; INSERT INTO t VALUES (1, 1); COMMIT; BEGIN; DELETE FROM t; ROLLBACK");
+	CHECK_INT(number(lease.db, "SELECT count(*) FROM t"), ==, 1);
+	CHECK_INT(called, ==, 0);
+	CHECK_INT(stats(f.pool).retired, ==, 0);
+	pp_release(&lease);
+}
