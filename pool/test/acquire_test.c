@@ -208,9 +208,9 @@ TEST(acquire, head_of_the_line_is_handed_the_connection_when_overdue)
 
 	for (unsigned i = 0; i < 3; i++)
 		threads[i] = thread_start(grab_again_and_again, &g[i]);
-	WAIT_FOR(stats(f.pool).write.handovers >= 20);
+	WAIT_FOR(stats(f.pool).write.handovers >= 20 / slowness() + 1);
 	for (unsigned i = 0; i < 3; i++)
-		WAIT_FOR(atomic_load(&g[i].rounds) > 10);
+		WAIT_FOR(atomic_load(&g[i].rounds) > 10 / slowness());
 	for (unsigned i = 0; i < 3; i++)
 		atomic_store(&g[i].stop, true);
 	for (unsigned i = 0; i < 3; i++)
@@ -234,7 +234,7 @@ static void *stress_run(void *context)
 {
 	struct stress *s = context;
 
-	for (unsigned i = 0; i < STRESS_ROUNDS; i++) {
+	for (unsigned i = 0; i < STRESS_ROUNDS / slowness(); i++) {
 		struct pp_lease lease = { 0 };
 		struct pp_deadline deadline = rand_r(&s->seed) % 8 == 0 ? pp_in_ms(0) : PP_FOREVER;
 		enum pp_status status = pp_acquire(s->pool, s->lane, deadline, &lease, NULL);
@@ -270,7 +270,7 @@ static void stress(struct pp_config config, unsigned seed)
 			                0 };
 		threads[i] = thread_start(stress_run, &s[i]);
 	}
-	for (unsigned i = 0; i < 50; i++) {
+	for (unsigned i = 0; i < 50 / slowness() + 1; i++) {
 		char text[1024];
 
 		CHECK_MSG(pp_check(f.pool, text, sizeof text) == 0, "%s", text);
@@ -284,7 +284,7 @@ static void stress(struct pp_config config, unsigned seed)
 	CHECK_INT(end.read.timeouts + end.write.timeouts, ==, timeouts);
 	/* The fixture made the table with one acquire. */
 	CHECK_INT(end.read.acquires + end.write.acquires + timeouts, ==,
-	          STRESS_THREADS * STRESS_ROUNDS + 1);
+	          STRESS_THREADS * (STRESS_ROUNDS / slowness()) + 1);
 	CHECK_INT(end.read.leased + end.write.leased + end.read.waiting + end.write.waiting, ==, 0);
 }
 

@@ -293,7 +293,7 @@ static void *churn(void *context)
 {
 	struct fixture *f = context;
 
-	for (int i = 0; i < 200; i++) {
+	for (unsigned i = 0; i < 200 / slowness(); i++) {
 		struct pp_pool *pool = NULL;
 		struct pp_lease lease = { 0 };
 		struct pp_error error = { 0 };
