@@ -67,7 +67,7 @@ bool harness_load_run(struct harness_run *run, const struct harness_load *load);
 void harness_choose(struct harness_worker *worker, uint64_t what);
 
 /* The target's functions of the same names, timed: "acquire.wait" around lend, "transaction"
- * from begin to the end of commit or rollback, "commit" around commit. */
+ * from the outermost begin to the end of its commit or rollback, "commit" around that commit. */
 bool harness_lend(struct harness_worker *worker, enum harness_access access,
                   struct harness_connection *ret_connection,
                   struct harness_failure *reterr_failure);
@@ -82,6 +82,9 @@ bool harness_commit(struct harness_worker *worker, struct harness_connection *co
                     struct harness_failure *reterr_failure);
 bool harness_rollback(struct harness_worker *worker, struct harness_connection *connection,
                       struct harness_failure *reterr_failure);
+/* transact is one call of the target: "acquire.wait" is until body is first entered (the lend and
+ * the begin), "transaction" from there to the end, "commit" from the last return of body. A body
+ * that is run again meets the same entropy and digest, so how often it ran changes no choice. */
 bool harness_transact(struct harness_worker *worker, enum harness_access access,
                       harness_body_fn *body, void *context,
                       struct harness_failure *reterr_failure);

@@ -86,6 +86,9 @@ void harness_cannot(struct harness_run *run, const char *format, ...)
         __attribute__((format(printf, 2, 3), noreturn));
 /* A number for run.json; flat name, unit last ("ledger.sum_count"). */
 void harness_number(struct harness_run *run, const char *name, double value);
+/* Live bytes on the heap by the allocator's own statistics, the calling thread's caches emptied:
+ * exact, and the same number at every quiet point, while no load runs. Slow under memcheck. */
+uint64_t harness_heap_bytes(void);
 /* A line of events.jsonl: what kind, and words. Any thread. */
 void harness_event(struct harness_run *run, const char *kind, const char *format, ...)
         __attribute__((format(printf, 3, 4)));

@@ -12,7 +12,8 @@
  *
  * A :variable in SQL is bound as a parameter, so it may stand where SQLite takes a value, and
  * its text is never SQL. BEGIN, END, COMMIT and ROLLBACK go to the target's begin, commit and
- * rollback. A script whose statements all read borrows a reader, any other the writer.
+ * rollback. A script whose statements all read borrows a reader, any other the writer; it does so
+ * at its first SQL. The language is described in harness/SCRIPTS.md.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOLPROOF_HARNESS_SCRIPT_H
@@ -23,7 +24,7 @@
 struct sqlite3;
 struct harness_script;
 
-/* A variable that exists before the script's first line. */
+/* A variable that exists before the script's first line. Copied. */
 struct harness_variable {
 	const char *name;
 	struct harness_value value;
@@ -44,9 +45,12 @@ struct harness_script *harness_script_load(const char *path, struct sqlite3 *db,
 void harness_script_free(struct harness_script *script);
 
 enum harness_access harness_script_access(const struct harness_script *script);
+/* The file's name without its folder, fit for harness_operation.name: what is not a letter, digit,
+ * '_', '-' or '.' is '_'. */
 const char *harness_script_name(const struct harness_script *script);
 
-/* A harness_operation_fn: context is the script. :client_id is the worker's thread. */
+/* A harness_operation_fn: context is the script. :client_id is the worker's thread, :random_seed
+ * and :default_seed (of hash() and permute()) are the run's seed; 0 when worker->run is NULL. */
 bool harness_script_run(struct harness_worker *worker, void *context,
                         struct harness_failure *reterr_failure);
 

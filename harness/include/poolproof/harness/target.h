@@ -4,7 +4,7 @@
  * A target is a table of functions. poolproof and raw sqlite3 are two (scenarios/targets/);
  * another pool is one more file there. The harness calls a target, never the other way round.
  *
- * Threads    open, close, gauges, check: one thread at a time. The rest: any thread, each with
+ * Threads    setup, open, close, gauges, check: one thread at a time. The rest: any thread, each with
  *            a connection of its own.
  * Ownership  What open gives is the target's until close. A connection is the caller's from lend
  *            to give_back.
@@ -56,6 +56,7 @@ struct harness_connection {
 	enum harness_access access;
 	uint64_t lent_ns; /* Monotonic time at which the lend returned. */
 	uint64_t begun_ns; /* Monotonic time of the outermost begin; 0 outside a transaction. */
+	unsigned depth;    /* Begins that have not ended. */
 };
 
 struct harness_target_options {
@@ -94,6 +95,9 @@ struct harness_target {
 	const char *name;  /* "poolproof" */
 	const char *about; /* One line for `--help`. */
 
+	/* Once in the process, before anything there calls SQLite: for what must be configured while
+	 * it is not initialised. May be NULL. */
+	void (*setup)(void);
 	bool (*open)(const struct harness_target_options *options, void **ret_target,
 	             struct harness_failure *reterr_failure);
 	/* Waits for what is lent, but not for ever. Accepts NULL. */

@@ -1,0 +1,330 @@
+/* A run from its command line to its exit code; each alarm rings. */
+/* SPDX-License-Identifier: MIT */
+#include "fake.h"
+
+#include <argp.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct fake nothing;
+
+TEST(run, passes_when_nothing_is_wrong)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario, nothing, "--threads", "2", "--operations",
+	                                "3000", "--seed", "7", NULL);
+
+	CHECK_STR(o.reasons, "");
+	CHECK_INT(o.code, ==, 0);
+	CHECK_CONTAINS(o.out, "PASS fake_scenario on fake");
+	CHECK_CONTAINS(o.out,
+	               "poolproof run fake_scenario --seed 7 --threads 2 --operations 3000\n");
+	CHECK_INT(outcome_number(&o, "operations_count"), ==, 6000);
+	CHECK_INT(outcome_number(&o, "operation.count"), ==, 6000);
+	CHECK_INT(outcome_number(&o, "fake.lends_count"), ==, 6000);
+	CHECK_INT(outcome_number(&o, "fake.setups_count"), ==, 1);
+	CHECK(outcome_number(&o, "acquire.wait.p99_us") >= 0);
+	CHECK(outcome_number(&o, "operation.touch.max_us") > 0);
+	/* n < 10/(1-p). */
+	CHECK(json_object_get(json_object_get(o.json, "numbers"), "operation.p99.9_us") == NULL);
+}
+
+/* The census is exact: not a byte, under whatever allocator. */
+TEST(run, ends_with_the_heap_it_began_with)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario, nothing, "--threads", "9", "--operations",
+	                                "100", NULL);
+
+	CHECK_INT(outcome_number(&o, "heap.leaked_bytes"), ==, 0);
+	CHECK_INT(outcome_number(&o, "fd.leaked_count"), ==, 0);
+	CHECK_INT(outcome_number(&o, "thread.leaked_count"), ==, 0);
+	CHECK(outcome_number(&o, "heap.before_bytes") > 0);
+}
+
+TEST(run, is_repeated_by_its_seed)
+{
+	double digests[3];
+
+	for (int i = 0; i < 3; i++) {
+		CLEANUP(outcome_done)
+		struct outcome o =
+			scenario_run(&fake_scenario, nothing, "--threads", "4", "--operations",
+		                     "500", "--seed", i < 2 ? "1" : "2", NULL);
+		digests[i] = outcome_number(&o, "operations.digest_count");
+	}
+	CHECK(digests[0] == digests[1]);
+	CHECK(digests[0] != digests[2]);
+	CHECK(digests[0] > 0 && digests[0] < 0x1p53);
+}
+
+static const struct {
+	struct fake plan;
+	const char *reason;
+} alarms[] = {
+	{{.leak_heap = true}, "heap leak"},
+	{{.leak_booked = true}, "heap residue 16 bytes, 0 connections not closed: connection 3"},
+	{{.leak_fd = true}, "is /dev/null"},
+	{{.leak_thread = true}, "thread leak: 1 more"},
+	{{.violate = true}, "1 invariants violated: leased_count is 2, the slots say 3"},
+	{{.crash = true}, ""}, /* Its own words depend on the variant. */
+};
+
+TEST_ROWS(run, fails_aloud, sizeof alarms / sizeof *alarms)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario, alarms[row].plan, "--threads", "2",
+	                                "--operations", "50", NULL);
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_STR(json_string_value(json_object_get(json_object_get(o.json, "verdict"), "result")),
+	          "FAIL");
+	CHECK_CONTAINS(o.reasons, alarms[row].reason);
+	CHECK_CONTAINS(o.out, "FAIL fake_scenario");
+}
+
+TEST(run, names_the_signal_and_the_stack_of_a_crash)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario, (struct fake){.crash = true}, "--threads",
+	                                "2", "--operations", "50", NULL);
+
+	CHECK_INT(o.code, ==, 1);
+	if (strcmp(PP_VARIANT, "asan") == 0 || strcmp(PP_VARIANT, "tsan") == 0)
+		return; /* The sanitizer has the signal, and prints the stack. */
+	CHECK_CONTAINS(o.reasons, "crash: SIGSEGV");
+	CHECK_CONTAINS(o.error, "fake_query");
+}
+
+TEST(run, says_where_every_thread_hangs)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario,
+	                                (struct fake){.hang_in_lend = true, .watch_limit_s = 0.3},
+	                                "--threads", "3", "--operations", "50", NULL);
+	char *stacks = outcome_file(&o, "leaks/stacks.txt");
+	unsigned stuck = 0;
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_CONTAINS(o.reasons, "hang: nothing finished for");
+	CHECK_CONTAINS(o.error, "wait_for_ever");
+	for (char *at = stacks; (at = strstr(at, "wait_for_ever")) != NULL; at++)
+		stuck++;
+	CHECK_INT(stuck, ==, 3);
+	CHECK_INT(outcome_number(&o, "operations_count"), ==, 20);
+	free(stacks);
+}
+
+TEST(run, notices_a_close_that_hangs)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario,
+	                                (struct fake){.hang_in_close = true, .watch_limit_s = 0.3},
+	                                "--threads", "1", "--operations", "5", NULL);
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_CONTAINS(o.reasons, "in the target's open, check or close");
+	CHECK_CONTAINS(o.error, "fake_close");
+}
+
+TEST(run, counts_errors_and_leaves_them_to_the_gate)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario, (struct fake){.refuse = true}, "--threads",
+	                                "2", "--operations", "50", NULL);
+	json_t *error = json_array_get(json_object_get(o.json, "errors"), 0);
+
+	CHECK_INT(o.code, ==, 0);
+	CHECK_INT(outcome_number(&o, "errors.overloaded_count"), ==, 100);
+	CHECK_INT(outcome_number(&o, "errors_count"), ==, 100);
+	CHECK_STR(json_string_value(json_object_get(error, "first")), "the line is \"full\" ?");
+}
+
+static const struct {
+	const char *arguments[3];
+	const char *line;
+} wrongs[] = {
+	{{"--threads", "0"}, "fake_scenario: --threads 0: must be 1..256\n"},
+	{{"--threads", "257"}, "fake_scenario: --threads 257: must be 1..256\n"},
+	{{"--threads", "2x"}, "fake_scenario: --threads 2x: must be 1..256\n"},
+	{{"--threads", "-1"}, "fake_scenario: --threads -1: must be 1..256\n"},
+	{{"--threads="}, "fake_scenario: --threads : must be 1..256\n"},
+	{{"--seconds", "nan"}, "fake_scenario: --seconds nan: must be 0.001..1e+06\n"},
+	{{"--seed", "99999999999999999999"},
+         "fake_scenario: --seed 99999999999999999999: must be 0..9223372036854775807\n"},
+	{{"--journal", "wall"}, "fake_scenario: --journal wall: must be WAL or DELETE\n"},
+	{{"--poisson"}, "fake_scenario: --poisson : needs --rate\n"},
+	{{"--thread", "0"}, "fake_scenario: --threads 0: must be 1..256\n"},
+	{{"--treads", "2"}, "fake_scenario: --treads: unknown option; did you mean --threads?\n"},
+	{{"--zzzzzz", "2"}, "fake_scenario: --zzzzzz: unknown option; --help lists them\n"},
+	{{"--target", "fak"}, "fake_scenario: --target fak: unknown target; did you mean fake?\n"},
+	{{"stray"}, "fake_scenario: stray: is no option; --help lists them\n"},
+	{{"--threads"},
+         "fake_scenario: --threads: lacks its value, or is ambiguous; --help tells\n"},
+};
+
+TEST_ROWS(run, refuses_nonsense_in_one_line, sizeof wrongs / sizeof *wrongs)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario, nothing, wrongs[row].arguments[0],
+	                                wrongs[row].arguments[1], wrongs[row].arguments[2], NULL);
+
+	CHECK_INT(o.code, ==, 2);
+	CHECK_STR(o.error, wrongs[row].line);
+	CHECK_STR(o.out, "");
+	CHECK(access(o.directory, F_OK) != 0);
+}
+
+static const char *own_option(int key, const char *value)
+{
+	return key == 0x1000 && strcmp(value, "7") == 0 ? NULL : "must be 7";
+}
+
+TEST(run, reads_a_scenarios_own_options)
+{
+	static const struct argp_option options[] = {{"records", 0x1000, "N", 0, "How many", 0},
+	                                             {0}};
+	struct harness_scenario own = fake_scenario;
+	own.options = options;
+	own.option = own_option;
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&own, nothing, "--records", "8", NULL);
+	CLEANUP(outcome_done)
+	struct outcome good = scenario_run(&own, nothing, "--records=7", "--operations", "1", NULL);
+
+	CHECK_STR(o.error, "fake_scenario: --records 8: must be 7\n");
+	CHECK_INT(o.code, ==, 2);
+	CHECK_INT(good.code, ==, 0);
+}
+
+TEST(run, describes_itself)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario, nothing, "--describe", NULL);
+	json_t *json = json_loads(o.out, 0, NULL);
+
+	CHECK_INT(o.code, ==, 0);
+	CHECK_STR(json_string_value(json_object_get(json, "name")), "fake_scenario");
+	CHECK_STR(json_string_value(json_array_get(json_object_get(json, "targets"), 0)), "fake");
+	json_decref(json);
+}
+
+TEST(run, prints_the_record_for_machines)
+{
+	CLEANUP(outcome_done)
+	struct outcome o =
+		scenario_run(&fake_scenario, nothing, "--json", "--operations", "5", NULL);
+	json_t *json = json_loads(o.out, 0, NULL);
+
+	CHECK_INT(json_equal(json, o.json), ==, 1);
+	json_decref(json);
+}
+
+static void body_cannot(struct harness_run *run)
+{
+	harness_cannot(run, "app.db: no such file; %s", "name one");
+}
+
+TEST(run, leaves_nothing_when_it_cannot_run)
+{
+	struct harness_scenario s = fake_scenario;
+	s.body = body_cannot;
+	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
+
+	CHECK_INT(o.code, ==, 4);
+	CHECK_CONTAINS(o.error, "fake_scenario: app.db: no such file; name one\n");
+	CHECK(access(o.directory, F_OK) != 0);
+}
+
+static void body_interrupted(struct harness_run *run)
+{
+	/* As Ctrl-C does: the parent hears it. */
+	kill(getppid(), SIGINT);
+	fake_scenario.body(run);
+}
+
+TEST(run, stops_at_ctrl_c_and_says_so)
+{
+	struct harness_scenario s = fake_scenario;
+	s.body = body_interrupted;
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&s, nothing, "--seconds", "3600", NULL);
+
+	CHECK_INT(o.code, ==, 3);
+	CHECK_CONTAINS(o.reasons, "interrupted after");
+}
+
+static void body_idle(struct harness_run *run)
+{
+	(void)run;
+}
+
+TEST(run, does_not_trust_a_run_that_did_nothing)
+{
+	struct harness_scenario s = fake_scenario;
+	s.body = body_idle;
+	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
+
+	CHECK_INT(o.code, ==, 3);
+	CHECK_CONTAINS(o.reasons, "nothing was measured");
+}
+
+TEST(run, does_not_trust_a_machine_that_is_shared)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario, (struct fake){.steal_limit_percent = -1},
+	                                "--operations", "5", NULL);
+
+	CHECK_INT(o.code, ==, 3);
+	CHECK_CONTAINS(o.reasons, "of the time from this system");
+}
+
+static void body_exits(struct harness_run *run)
+{
+	(void)run;
+	exit(0);
+}
+
+TEST(run, does_not_take_an_early_exit_for_success)
+{
+	struct harness_scenario s = fake_scenario;
+	s.body = body_exits;
+	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_CONTAINS(o.reasons, "the body ended the process with exit status");
+}
+
+static void body_talks(struct harness_run *run)
+{
+	harness_number(run, "ledger.sum_count", 42);
+	harness_number(run, "ledger.bad_count", 0.0 / 0.0);
+	for (int i = 0; i < 100; i++)
+		harness_distrust(run, "doubt %d", i);
+	harness_fail(run, "the sum is %d\n\"not\" 43", 42);
+}
+
+TEST(run, keeps_a_failure_among_many_doubts)
+{
+	struct harness_scenario s = fake_scenario;
+	s.body = body_talks;
+	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_CONTAINS(o.reasons, "the sum is 42 \"not\" 43");
+	CHECK_CONTAINS(o.reasons, "ledger.bad_count is not finite");
+	CHECK_CONTAINS(o.reasons, "more reasons are in events.jsonl");
+	CHECK_INT(outcome_number(&o, "ledger.sum_count"), ==, 42);
+}
+
+TEST(run, says_that_the_disk_is_full)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario, (struct fake){.file_size_max = 2000},
+	                                "--threads", "2", "--seconds", "20", NULL);
+
+	CHECK_INT(o.code, ==, 4);
+	CHECK_CONTAINS(o.error, "File too large; make room, or choose another place with --dir\n");
+	CHECK(access(o.directory, F_OK) != 0);
+}
