@@ -1,0 +1,274 @@
+/* The page, report.json and junit.xml: hostile words, same bytes, well-formed. */
+/* SPDX-License-Identifier: MIT */
+#include "fixture.h"
+
+#include <libxml/parser.h>
+#include <libxml/xpath.h>
+#include <math.h>
+#include <unistd.h>
+
+#include "chart.h"
+
+#define HOSTILE "<script>alert(1)</script>&\\\"'\\u0001"
+
+static const char *hostile_run(struct fixture *f)
+{
+	static const uint64_t values[] = {10, 2000, 300000, 40000000};
+	const char *path = fixture_run(
+		f, (struct fixture_run){
+			   .name = "h",
+			   .scenario = HOSTILE,
+			   .verdict = "{\"result\":\"FAIL\",\"reasons\":[{\"result\":\"FAIL\","
+				      "\"text\":\"" HOSTILE "\"}]}",
+			   .numbers = "{\"" HOSTILE "_count\":1,\"heap.leaked_bytes\":16}"});
+
+	fixture_write(f, "h/latency.hlog",
+	              report_print(&f->arena, "%s%s",
+	                           fixture_hlog_line(f, "<script>", 0, values, 4),
+	                           fixture_hlog_line(f, "operation", 0, values, 4)));
+	fixture_write(f, "h/memory.csv", "time_s,rss_bytes\n0.1,1000\n0.2,3000\n0.3,2000\n");
+	fixture_write(f, "h/leaks/memcheck.1.xml",
+	              "<?xml version=\"1.0\"?><valgrindoutput><tool>memcheck</tool><error><kind>"
+	              "Leak_DefinitelyLost</kind><xwhat><text>&lt;script&gt;</text><leakedbytes>16"
+	              "</leakedbytes><leakedblocks>1</leakedblocks></xwhat><stack><frame><fn>"
+	              "&lt;script&gt;</fn></frame></stack></error></valgrindoutput>");
+	return path;
+}
+
+static int report(struct fixture *f, const char *run, const char *out)
+{
+	return fixture_command(f, "report", run, "--out", fixture_path(f, out), NULL);
+}
+
+TEST(report, escapes_what_is_foreign)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *page;
+
+	CHECK_INT(report(&f, hostile_run(&f), "out"), ==, REPORT_PASS);
+	page = fixture_read(&f, "out/index.html");
+	CHECK(strstr(page, "<script") == NULL);
+	CHECK_CONTAINS(page, "&lt;script&gt;alert(1)&lt;/script&gt;&amp;&quot;&#39;\xef\xbf\xbd");
+	/* The verdict is the first heading, and nothing comes from elsewhere. */
+	CHECK_CONTAINS(strstr(page, "<h1>"), "FAIL");
+	CHECK(strstr(page, "http") == NULL && strstr(page, "url(") == NULL);
+	CHECK(strstr(page, " style=") == NULL);
+}
+
+TEST(report, is_well_formed_for_machines)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	xmlXPathContextPtr context;
+	xmlXPathObjectPtr found;
+	json_t *json;
+	xmlDocPtr doc;
+
+	CHECK_INT(report(&f, hostile_run(&f), "out"), ==, REPORT_PASS);
+	json = json_loads(fixture_read(&f, "out/report.json"), JSON_REJECT_DUPLICATES, NULL);
+	CHECK_INT(json_integer_value(json_object_get(json, "format")), ==, 1);
+	CHECK_INT(json_array_size(json_object_get(json, "runs")), ==, 1);
+	CHECK_INT(json_array_size(json_object_get(json, "leaks")), ==, 1);
+	json_decref(json);
+
+	doc = xmlReadFile(fixture_path(&f, "out/junit.xml"), NULL, XML_PARSE_NONET);
+	CHECK(doc != NULL);
+	context = xmlXPathNewContext(doc);
+	found = xmlXPathEvalExpression(
+		BAD_CAST
+		"//testcase[@classname='runs']/failure[contains(.,'repeat: poolproof run')]",
+		context);
+	CHECK_INT(found->nodesetval->nodeNr, ==, 1);
+	xmlXPathFreeObject(found);
+	xmlXPathFreeContext(context);
+	xmlFreeDoc(doc);
+}
+
+static bool has_type(const char *type, const json_t *value)
+{
+	return strcmp(type, "object") == 0    ? json_is_object(value)
+	       : strcmp(type, "array") == 0   ? json_is_array(value)
+	       : strcmp(type, "string") == 0  ? json_is_string(value)
+	       : strcmp(type, "integer") == 0 ? json_is_integer(value)
+	       : strcmp(type, "number") == 0  ? json_is_number(value)
+	       : strcmp(type, "boolean") == 0 ? json_is_boolean(value)
+	                                      : json_is_null(value);
+}
+
+static bool type_fits(const json_t *type, const json_t *value)
+{
+	bool fits =
+		type == NULL || (json_is_string(type) && has_type(json_string_value(type), value));
+
+	for (size_t i = 0; i < json_array_size(type); i++)
+		fits |= has_type(json_string_value(json_array_get(type, i)), value);
+	return fits;
+}
+
+static bool is_among(const json_t *words, const json_t *value)
+{
+	bool found = words == NULL;
+
+	for (size_t i = 0; i < json_array_size(words); i++)
+		found |= json_equal(json_array_get(words, i), value) == 1;
+	return found;
+}
+
+/* As much of JSON Schema as ours uses: type, enum, required, properties, items. */
+static void check_schema(const json_t *schema, json_t *value, const char *where)
+{
+	const json_t *required = json_object_get(schema, "required");
+	const json_t *properties = json_object_get(schema, "properties");
+	const char *key;
+	json_t *part;
+
+	CHECK_MSG(type_fits(json_object_get(schema, "type"), value), "%s has the wrong type",
+	          where);
+	CHECK_MSG(is_among(json_object_get(schema, "enum"), value), "%s is not listed", where);
+	for (size_t i = 0; i < json_array_size(required); i++) {
+		key = json_string_value(json_array_get(required, i));
+		CHECK_MSG(json_object_get(value, key) != NULL, "%s has no %s", where, key);
+	}
+	json_object_foreach(value, key, part)
+	{
+		CHECK_MSG(json_object_get(properties, key) != NULL || properties == NULL,
+		          "%s.%s is not in the schema", where, key);
+		check_schema(json_object_get(properties, key), part, key);
+	}
+	for (size_t i = 0; i < json_array_size(value); i++)
+		check_schema(json_object_get(schema, "items"), json_array_get(value, i), where);
+}
+
+TEST(report, json_follows_its_schema)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *path = report_print(&f.arena, "%.*s../report-1.schema.json",
+	                                (int)(report_basename(__FILE__) - __FILE__), __FILE__);
+	json_t *schema = json_load_file(path, 0, NULL), *value;
+
+	CHECK_MSG(schema != NULL, "%s cannot be read", path);
+	fixture_write(&f, "h/coverage.json",
+	              "{\"files\":[{\"file\":\"a.c\",\"lines\":[],\"functions\":[]}]}");
+	CHECK_INT(report(&f, hostile_run(&f), "out"), ==, REPORT_PASS);
+	value = json_loads(fixture_read(&f, "out/report.json"), 0, NULL);
+	check_schema(schema, value, "report");
+	json_decref(value);
+	json_decref(schema);
+}
+
+TEST(report, names_in_junit_hold_no_values)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *gates, *xml;
+
+	fixture_run(&f, (struct fixture_run){.name = "a"});
+	fixture_run(&f, (struct fixture_run){.name = "b"});
+	gates = fixture_write(&f, "g", "[concurrent_load]\nfail operations >= 9999\n");
+	CHECK_INT(fixture_command(&f, "report", fixture_path(&f, "a"), fixture_path(&f, "b"), "-g",
+	                          gates, "-o", fixture_path(&f, "out"), NULL),
+	          ==, REPORT_PASS);
+	xml = fixture_read(&f, "out/junit.xml");
+	CHECK_CONTAINS(xml, "classname=\"gates.concurrent_load\" name=\"fail operations on "
+	                    "concurrent_load, release, poolproof\"><failure message=\"1,000 is");
+	/* A second of the same name is numbered, or GitLab drops it. */
+	CHECK_CONTAINS(xml, "poolproof (2)\">");
+}
+
+TEST(report, twice_gives_the_same_bytes)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	static const char *const names[] = {"index.html", "report.json", "junit.xml"};
+	const char *run = hostile_run(&f);
+
+	CHECK_INT(report(&f, run, "one"), ==, REPORT_PASS);
+	CHECK_INT(report(&f, run, "two"), ==, REPORT_PASS);
+	for (int i = 0; i < 3; i++)
+		CHECK_STR(fixture_read(&f, report_print(&f.arena, "one/%s", names[i])),
+		          fixture_read(&f, report_print(&f.arena, "two/%s", names[i])));
+	CHECK_CONTAINS(fixture_read(&f, "one/index.html"), "2023-11-14 22:13:20 UTC");
+}
+
+static const char *const no_runs[][2] = {
+	{"", "not a run: it has no run.json"},
+	{"{", "run.json:1: "},
+	{"{}", "\"format\" is not 1"},
+	{"{\"format\":1}", "\"scenario\", \"variant\" or \"numbers\" is missing"},
+	{"{\"format\":1,\"scenario\":\"x\",\"variant\":\"x\",\"numbers\":{}}",
+         "\"verdict\" has no"},
+	{"{\"format\":1,\"format\":1}", "duplicate"},
+};
+
+TEST_ROWS(report, what_is_no_run_is_refused, sizeof no_runs / sizeof *no_runs)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+
+	fixture_write(&f, "r/x", "");
+	if (*no_runs[row][0] != '\0')
+		fixture_write(&f, "r/run.json", no_runs[row][0]);
+	CHECK_INT(report(&f, fixture_path(&f, "r"), "out"), ==, REPORT_USAGE);
+	CHECK_CONTAINS(f.err, no_runs[row][1]);
+	CHECK(!report_is_folder(fixture_path(&f, "out")));
+}
+
+TEST(report, that_cannot_be_written_says_so_and_leaves_nothing)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run = fixture_run(&f, (struct fixture_run){0});
+
+	fixture_write(&f, "file", "");
+	CHECK_INT(report(&f, run, "file/out"), ==, REPORT_CANNOT);
+	CHECK_CONTAINS(f.err, "cannot make this folder");
+	/* A folder stands where the file should be: the rename fails. */
+	fixture_write(&f, "out/report.json/x", "");
+	CHECK_INT(report(&f, run, "out"), ==, REPORT_CANNOT);
+	CHECK_CONTAINS(f.err, "out/report.json: cannot be written");
+	CHECK(access(fixture_path(&f, "out/index.html"), F_OK) != 0);
+}
+
+static const char *draw(struct fixture *f, const struct report_chart *chart)
+{
+	char *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	const char *copy;
+
+	report_chart_write(&f->arena, out, chart);
+	fclose(out);
+	copy = report_copy(&f->arena, text, size);
+	free(text);
+	return copy;
+}
+
+/* 100,000 points, one of them a spike, up or down: it is drawn, and the chart stays small. */
+static const struct {
+	double spike, rest;
+	const char *drawn; /* At the upper or the lower edge. */
+} spikes[] = {{1000, 1, " 34.0L"}, {0, 999, " 222.0L"}};
+
+TEST_ROWS(chart, loses_no_spike, 2)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	static double x[100000], y[100000];
+	struct report_chart chart = {.title = "t", .about = "a", .count = 1};
+	const char *svg;
+
+	for (int i = 0; i < 100000; i++) {
+		x[i] = i;
+		y[i] = i == 54321 ? spikes[row].spike : spikes[row].rest + i % 2;
+	}
+	chart.series[0] = (struct report_series){"s", x, y, 100000};
+	svg = draw(&f, &chart);
+	CHECK_CONTAINS(svg, spikes[row].drawn);
+	CHECK_INT(strlen(svg), <, 40000);
+	CHECK_CONTAINS(svg, "<td>1,000</td>");
+	CHECK_CONTAINS(svg, "<title>t</title><desc>a</desc>");
+}
+
+TEST(chart, of_nothing_is_nothing)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	double x = 1, y = NAN;
+	struct report_chart chart = {.title = "t", .about = "a", .count = 1};
+
+	chart.series[0] = (struct report_series){"s", &x, &y, 1};
+	CHECK_STR(draw(&f, &chart), "");
+}
