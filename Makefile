@@ -41,7 +41,8 @@ SEES.pool/test         := -Ipool/include -Ipool/src -Iharness/include
 SEES.harness/src       := -Iharness/include -Iharness/src
 SEES.harness/test      := -Iharness/include -Iharness/src
 SEES.scenarios         := -Ipool/include -Iharness/include
-SEES.scenarios/targets := -Ipool/include -Iharness/include
+SEES.scenarios/targets   := -Ipool/include -Iharness/include
+SEES.scenarios/workloads := -Iharness/include
 SEES.reports/src       := -Ireports/src -I/usr/include/libxml2
 SEES.reports/test      := -Ireports/src -Iharness/include -I/usr/include/libxml2
 
@@ -89,7 +90,8 @@ $(HARNESS): $(call objects,harness/src)
 $(COMMAND): $(call objects,reports/src)
 	$(call say,LINK)$(LINK) $^ $(LINK_REPORTS)
 
-$(SCENARIOS): $(B)/scenarios/%: $(B)/scenarios/%.o $(call objects,scenarios/targets) $(HARNESS) $(POOL)
+$(SCENARIOS): $(B)/scenarios/%: $(B)/scenarios/%.o $(call objects,scenarios/targets) \
+                $(call objects,scenarios/workloads) $(HARNESS) $(POOL)
 	$(call say,LINK)$(LINK) -rdynamic $^ $(LINK_HARNESS)
 
 $(B)/pool-tests: $(call objects,pool/test) $(POOL)
@@ -116,6 +118,56 @@ one: $(B)/$(T)-tests
 .PHONY: one check check-built check-all gate help clean format lint install all
 check-built: $(TESTS)
 	@for t in $(TESTS); do echo "$$t"; $(RUN.$(VARIANT)) $$t || exit 1; done
+
+# What the gate runs, into build/gate/ anew each time. Every step is done, then judged together.
+GATE      := $(BUILD)/gate
+PP        := $(BUILD)/instrumented/poolproof
+SECONDS   ?= 20
+GATE_SEED ?= $(shell date +%s)
+
+gate: setup ## The main job: scenarios, leaks, coverage, reports; PASS or FAIL
+	@$(MAKE) --no-print-directory VARIANT=instrumented all
+	@$(MAKE) --no-print-directory VARIANT=valgrind all
+	@$(MAKE) --no-print-directory VARIANT=coverage all $(TESTS:$(B)/%=$(BUILD)/coverage/%)
+	@rm -rf $(GATE) && mkdir -p $(GATE)
+	@$(MAKE) --no-print-directory gate-load gate-leaks gate-coverage
+	@$(PP) report --out $(BUILD)/report $(GATE)/runs/* >/dev/null
+	@$(PP) gate $(GATE)/runs/*; verdict=$$?; \
+	echo "report: $(BUILD)/report/index.html"; exit $$verdict
+
+# A run's own verdict is judged by the gate. UNTRUSTWORTHY (3) is a measurement to be made again.
+gate-load:
+	@for try in 1 2 3; do \
+		rm -rf $(GATE)/runs/load; \
+		$(PP) run concurrent_load --threads 8 --seconds $(SECONDS) --seed $(GATE_SEED) \
+			--dir $(GATE)/runs/load; \
+		[ $$? = 3 ] || break; \
+	done; [ -f $(GATE)/runs/load/run.json ]
+
+gate-leaks:
+	@$(PP) run concurrent_load --under memcheck --threads 4 --operations 100 --records 200 \
+		--seed $(GATE_SEED) --dir $(GATE)/runs/leaks; [ -f $(GATE)/runs/leaks/run.json ]
+
+# Fresh counters, every test program and the scenario on both targets; what fails is said in the
+# run's verdict, so that the page and the gate name it.
+gate-coverage:
+	@find $(BUILD)/coverage -name '*.gcda' -delete
+	@failed=; for t in pool harness reports; do \
+		$(BUILD)/coverage/$$t-tests >$(GATE)/$$t-tests.log 2>&1 || failed="$$failed $$t-tests"; \
+		tail -n 1 $(GATE)/$$t-tests.log; \
+	done; \
+	for target in poolproof raw; do \
+		$(BUILD)/coverage/poolproof run concurrent_load --quiet --target $$target --threads 4 \
+			--operations 500 --records 500 --seed $(GATE_SEED) \
+			--dir $(GATE)/coverage-$$target >$(GATE)/coverage-$$target.log 2>&1; \
+		case $$? in 0|3) ;; *) failed="$$failed concurrent_load:$$target";; esac; \
+	done; \
+	gcovr --root . --object-directory $(BUILD)/coverage --exclude '.*/test/' --json \
+		--output $(GATE)/coverage.json $(BUILD)/coverage && \
+	$(PP) pack-coverage --dir $(GATE)/runs/coverage \
+		$${failed:+--failed "failed, see $(GATE)/*.log:$$failed"} $(GATE)/coverage.json
+
+.PHONY: gate-load gate-leaks gate-coverage
 
 check-all: ## Unit tests in all six variants
 	@for v in $(VARIANTS); do $(MAKE) --no-print-directory check VARIANT=$$v || exit 1; done
