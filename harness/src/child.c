@@ -7,6 +7,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
 
+#include <semaphore.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -123,35 +124,52 @@ bool harness_target_close(struct harness_run *run)
 	return false;
 }
 
-static void *warm_thread(void *gate)
+struct warming {
+	sem_t warm, done;
+};
+
+static void *warm_thread(void *context)
 {
-	pthread_mutex_lock(gate);
-	pthread_mutex_unlock(gate);
+	struct warming *w = context;
+	char *volatile block = malloc(64); /* Volatile: else both calls may be left out. */
+
+	free(block);
+	sem_post(&w->warm);
+	while (sem_wait(&w->done) != 0)
+		;
 	return NULL;
 }
 
 /*
- * glibc keeps the stacks of ended threads, each with a block of the heap, for later threads. Four
- * at once leave four behind, so a target's own threads (up to that many at a time) take none.
+ * glibc keeps the stacks of ended threads for later ones, each with a block of the heap, and their
+ * arenas, each of whose headers (2256 bytes) it counts as in use. As many threads as the load will
+ * have, and a few of the target's own, live at once here, so later ones take nothing new.
  * localtime() keeps the time zone; SQLite's date functions call it.
  */
-static void warm_up(void)
+static void warm_up(struct harness_run *run)
 {
-	enum { THREADS = 4 };
-	pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-	pthread_t threads[THREADS];
-	unsigned started = 0;
+	enum { TARGETS_OWN = 4, THREADS_MAX = 256 + TARGETS_OWN };
+	struct warming w;
+	pthread_t threads[THREADS_MAX];
+	unsigned started = 0, wanted = run->options.threads + TARGETS_OWN;
 	time_t now = time(NULL);
 	struct tm tm;
 
 	localtime_r(&now, &tm);
-	pthread_mutex_lock(&gate); /* All live at once: none gets the stack of another. */
-	while (started < THREADS &&
-	       pthread_create(&threads[started], NULL, warm_thread, &gate) == 0)
+	sem_init(&w.warm, 0, 0);
+	sem_init(&w.done, 0, 0);
+	while (started < wanted && started < THREADS_MAX &&
+	       pthread_create(&threads[started], NULL, warm_thread, &w) == 0)
 		started++;
-	pthread_mutex_unlock(&gate);
+	for (unsigned i = 0; i < started; i++) /* None ends before all have allocated. */
+		while (sem_wait(&w.warm) != 0)
+			;
+	for (unsigned i = 0; i < started; i++)
+		sem_post(&w.done);
 	for (unsigned i = 0; i < started; i++)
 		pthread_join(threads[i], NULL);
+	sem_destroy(&w.warm);
+	sem_destroy(&w.done);
 }
 
 static void prepare(struct harness_run *run)
@@ -160,7 +178,7 @@ static void prepare(struct harness_run *run)
 	if (run->intervals == NULL || !hlog_init(&run->encoder))
 		harness_cannot(run, "no memory for the run's histograms; free some");
 	watch_prepare_child(run);
-	warm_up();
+	warm_up(run);
 	census_take(&run->before); /* Once for what looking itself keeps. */
 	census_take(&run->before);
 }
