@@ -8,7 +8,8 @@
  *     registry_mutex (pool.c)   the table: which file is whose, reference counts, states
  *     line.mutex (line.c)       one line's waiters
  *     accounts_mutex (memory.c) the states of accounts
- * No call into SQLite happens under any of them.
+ * No call into SQLite happens under any of them. Two more, in pp_setup() and vfs_register(), keep the
+ * first pp_open() of a process from running twice; SQLite is configured and initialised under them.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOL_INTERNAL_H

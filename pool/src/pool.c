@@ -335,6 +335,7 @@ enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
 	struct pp_pool *row;
 	bool made = false, new = false;
 	enum pp_status status;
+	int rc;
 
 	assert(given != NULL && ret_pool != NULL);
 	pthread_once(&once, lines_make);
@@ -344,8 +345,9 @@ enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
 	status = options_read(given, &config, reterr_error);
 	if (status != PP_OK)
 		return status;
-	if (!vfs_register())
-		return error_set(reterr_error, PP_SQLITE, "open", "SQLite has no unix VFS or no memdb");
+	rc = vfs_register();
+	if (rc != SQLITE_OK)
+		return error_sqlite(reterr_error, NULL, rc, "initialise SQLite", NULL);
 	status = identify(&config, &identity, &made, reterr_error);
 	if (status == PP_OK)
 		status = row_claim(&identity, &config, &row, &new, reterr_error);

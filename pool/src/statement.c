@@ -187,14 +187,18 @@ void statements_done(struct statements *s)
 }
 
 /* Whitespace and comments after the statement are no second one: SQLite says so itself. */
-static bool has_more(sqlite3 *db, const char *tail)
+static enum pp_status reject_more(struct connection *c, const char *tail, struct pp_error *error)
 {
 	sqlite3_stmt *second = NULL;
-	bool more = *tail != '\0' &&
-	            (sqlite3_prepare_v2(db, tail, -1, &second, NULL) != SQLITE_OK || second != NULL);
+	int rc = *tail != '\0' ? sqlite3_prepare_v2(c->db, tail, -1, &second, NULL) : SQLITE_OK;
 
+	if ((rc & 0xff) == SQLITE_NOMEM)
+		return error_sqlite(error, c->db, rc, "prepare", tail);
+	if (rc == SQLITE_OK && second == NULL)
+		return PP_OK;
 	sqlite3_finalize(second);
-	return more;
+	return error_set(error, PP_INVALID, "prepare",
+	                 "one statement at a time; after the first comes \"%.60s\"", tail);
 }
 
 static enum pp_status compile(struct connection *c, const char *sql, sqlite3_stmt **ret_stmt,
@@ -203,19 +207,19 @@ static enum pp_status compile(struct connection *c, const char *sql, sqlite3_stm
 	const char *tail = sql;
 	sqlite3_stmt *stmt = NULL;
 	int rc = sqlite3_prepare_v3(c->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt, &tail);
+	enum pp_status status;
 
 	if (rc != SQLITE_OK)
 		return error_sqlite(error, c->db, rc, "prepare", sql);
 	if (stmt == NULL)
 		return error_set(error, PP_INVALID, "prepare", "there is no statement in \"%.60s\"",
 		                 sql);
-	if (has_more(c->db, tail)) {
+	status = reject_more(c, tail, error);
+	if (status == PP_OK)
+		*ret_stmt = stmt;
+	else
 		sqlite3_finalize(stmt);
-		return error_set(error, PP_INVALID, "prepare",
-		                 "one statement at a time; after the first comes \"%.60s\"", tail);
-	}
-	*ret_stmt = stmt;
-	return PP_OK;
+	return status;
 }
 
 static void insert(struct statements *s, struct statement *e)

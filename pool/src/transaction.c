@@ -60,10 +60,8 @@ static enum pp_status roll_back_all(struct connection *c, struct pp_error *error
 
 	if (!sqlite3_get_autocommit(c->db))
 		rc = step(c->rollback);
-	if (rc != SQLITE_OK)
-		error_sqlite(error, c->db, rc, "ROLLBACK", NULL);
 	c->dead = true;
-	return rc == SQLITE_OK ? PP_OK : PP_SQLITE;
+	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "ROLLBACK", NULL);
 }
 
 /* Counted once a transaction, when its outermost level ends. */

@@ -186,33 +186,38 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int 
 }
 
 /* The unix VFS and memdb offer version 3 since 2013; nothing older is wrapped. */
-static bool shim_register(struct shim *shim, const char *name, const char *real_name)
+static int shim_register(struct shim *shim, const char *name, const char *real_name)
 {
 	shim->real = sqlite3_vfs_find(real_name);
 	if (shim->real == NULL)
-		return false;
+		return SQLITE_NOTFOUND;
 	shim->vfs = *shim->real;
 	shim->vfs.pNext = NULL;
 	shim->vfs.zName = name;
 	shim->vfs.szOsFile = (int)sizeof(struct file) + shim->real->szOsFile;
 	shim->vfs.xOpen = vfs_open;
-	return sqlite3_vfs_register(&shim->vfs, 0) == SQLITE_OK;
+	return sqlite3_vfs_register(&shim->vfs, 0);
 }
 
-static bool registered;
-
-static void register_both(void)
+/* SQLite calls under this lock, which only the first pp_open() waits for: a shim that is in use
+ * must not be written again. Initialising may fail for want of memory; the next open tries again. */
+int vfs_register(void)
 {
-	registered = shim_register(&file_shim, "poolproof", NULL) &&
-	             shim_register(&memdb_shim, "poolproof-memdb", "memdb");
-}
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	static bool done;
+	int rc = SQLITE_OK;
 
-bool vfs_register(void)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, register_both);
-	return registered;
+	pthread_mutex_lock(&mutex);
+	if (!done) {
+		rc = sqlite3_initialize();
+		if (rc == SQLITE_OK)
+			rc = shim_register(&file_shim, "poolproof", NULL);
+		if (rc == SQLITE_OK)
+			rc = shim_register(&memdb_shim, "poolproof-memdb", "memdb");
+		done = rc == SQLITE_OK;
+	}
+	pthread_mutex_unlock(&mutex);
+	return rc;
 }
 
 const char *vfs_name(bool memdb)

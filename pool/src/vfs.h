@@ -5,8 +5,9 @@
 
 #include <stdbool.h>
 
-/* Register both shims (any thread, any number of times). false: SQLite has no VFS to wrap. */
-bool vfs_register(void);
+/* Register both shims (any thread, any number of times, until it succeeds). SQLITE_NOTFOUND: SQLite
+ * has no VFS to wrap. */
+int vfs_register(void);
 /* The name to open with. */
 const char *vfs_name(bool memdb);
 
