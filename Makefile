@@ -120,10 +120,10 @@ check-built: $(TESTS)
 	@for t in $(TESTS); do echo "$$t"; $(RUN.$(VARIANT)) $$t || exit 1; done
 
 # What the gate runs, into build/gate/ anew each time. Every step is done, then judged together.
-GATE      := $(BUILD)/gate
-PP        := $(BUILD)/instrumented/poolproof
-SECONDS   ?= 20
-GATE_SEED ?= $(shell date +%s)
+GATE         := $(BUILD)/gate
+PP           := $(BUILD)/instrumented/poolproof
+GATE_SECONDS ?= 20
+GATE_SEED    ?= $(shell date +%s)
 
 gate: setup ## The main job: scenarios, leaks, coverage, reports; PASS or FAIL
 	@$(MAKE) --no-print-directory VARIANT=instrumented all
@@ -139,13 +139,13 @@ gate: setup ## The main job: scenarios, leaks, coverage, reports; PASS or FAIL
 gate-load:
 	@for try in 1 2 3; do \
 		rm -rf $(GATE)/runs/load; \
-		$(PP) run concurrent_load --threads 8 --seconds $(SECONDS) --seed $(GATE_SEED) \
+		$(PP) run concurrent_load --threads 8 --seconds $(GATE_SECONDS) --seed $(GATE_SEED) \
 			--dir $(GATE)/runs/load; \
 		[ $$? = 3 ] || break; \
 	done; [ -f $(GATE)/runs/load/run.json ]
 
 gate-leaks:
-	@$(PP) run concurrent_load --under memcheck --threads 4 --operations 100 --records 200 \
+	@$(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 --records 500 \
 		--seed $(GATE_SEED) --dir $(GATE)/runs/leaks; [ -f $(GATE)/runs/leaks/run.json ]
 
 # Fresh counters, every test program and the scenario on both targets; what fails is said in the
@@ -157,7 +157,7 @@ gate-coverage:
 		tail -n 1 $(GATE)/$$t-tests.log; \
 	done; \
 	for target in poolproof raw; do \
-		$(BUILD)/coverage/poolproof run concurrent_load --quiet --target $$target --threads 4 \
+		$(BUILD)/coverage/poolproof run concurrent_load --target $$target --threads 4 \
 			--operations 500 --records 500 --seed $(GATE_SEED) \
 			--dir $(GATE)/coverage-$$target >$(GATE)/coverage-$$target.log 2>&1; \
 		case $$? in 0|3) ;; *) failed="$$failed concurrent_load:$$target";; esac; \
@@ -177,7 +177,7 @@ nightly: setup ## Everything that takes longer: all variants, long runs, both ta
 	@$(MAKE) --no-print-directory check-all
 	@$(MAKE) --no-print-directory VARIANT=release all
 	@harness/test/hlog_oracle.sh $(BUILD)/release; [ $$? = 0 ] || [ $$? = 77 ]
-	@$(MAKE) --no-print-directory gate SECONDS=300
+	@$(MAKE) --no-print-directory gate GATE_SECONDS=300
 	@$(BUILD)/release/poolproof run concurrent_load --threads 32 --seconds 60
 	@$(BUILD)/asan/poolproof run concurrent_load --seconds 60
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60
