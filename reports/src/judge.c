@@ -339,10 +339,11 @@ static const char *check_gate(struct judging *j, const struct report_gate *gate)
 	if (wrong != NULL)
 		return wrong;
 	for (size_t i = 0; i < in->run_count; i++) {
-		if (in_section(gate, &in->runs[i]))
+		if (in_section(gate, &in->runs[i]) && when_holds(gate, &in->runs[i]))
 			runs[count++] = &in->runs[i];
 	}
-	/* Without a run nobody knows what a scenario measures; the gate will fail for that. */
+	/* Without a run nobody knows what a scenario measures, or what its target counts; the gate
+	 * will fail for that. */
 	if (count == 0 && strcmp(gate->section, "leaks") != 0 &&
 	    strcmp(gate->section, "coverage") != 0)
 		return NULL;

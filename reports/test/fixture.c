@@ -82,7 +82,8 @@ const char *fixture_run(struct fixture *f, struct fixture_run run)
 			run.numbers != NULL ? run.numbers
 					    : "{\"operations_count\":1000,\"operations_per_s\":500,"
 					      "\"errors_count\":0,\"errors.busy_count\":0,"
-					      "\"heap.residue_bytes\":0,\"fd.leaked_count\":0}"));
+					      "\"heap.residue_bytes\":0,\"fd.leaked_count\":0,"
+					      "\"pool.retired_count\":0}"));
 	return fixture_path(f, name);
 }
 
