@@ -184,9 +184,14 @@ static enum pp_status configure(struct connection *c, struct pp_error *error)
 	return status;
 }
 
+const char *connection_begin_sql(const struct connection *c)
+{
+	return c->lane == PP_WRITE ? "BEGIN IMMEDIATE" : "BEGIN";
+}
+
 static enum pp_status prepare_own(struct connection *c, struct pp_error *error)
 {
-	const char *begin = c->lane == PP_WRITE ? "BEGIN IMMEDIATE" : "BEGIN";
+	const char *begin = connection_begin_sql(c);
 	int rc = sqlite3_prepare_v3(c->db, begin, -1, SQLITE_PREPARE_PERSISTENT, &c->begin, NULL);
 
 	if (rc == SQLITE_OK)
@@ -248,10 +253,12 @@ enum pp_status connection_open(struct connection *c, struct pp_error *error)
 	for (int id = 0; id < LIMITS; id++)
 		c->limits[id] = sqlite3_limit(c->db, id, -1);
 	take_hooks_back(c); /* on_open may have set some. */
+	/* First the authorizer: setting it expires what is prepared, and ROLLBACK would be prepared
+	 * again when it is needed, out of memory. */
+	sqlite3_set_authorizer(c->db, authorize, c);
 	status = prepare_own(c, error);
 	if (status != PP_OK)
 		goto fail;
-	sqlite3_set_authorizer(c->db, authorize, c);
 	return PP_OK;
 
 fail:

@@ -90,7 +90,9 @@ enum pp_status connection_open(struct connection *connection, struct pp_error *r
 bool connection_close(struct connection *connection);
 /* Look at what the borrower gave back and mend it. false: it has to be closed. */
 bool connection_prove(struct connection *connection);
-/* The statement that was prepared last, ours if nobody else's is there. */
+/* What a transaction on it begins with: never freed, errors point to it. */
+const char *connection_begin_sql(const struct connection *connection);
+/* A statement is there that the pool did not prepare, and it is the newest. */
 bool connection_has_foreign(const struct connection *connection);
 
 void statements_init(struct statements *statements, unsigned count_max, size_t bytes_max);

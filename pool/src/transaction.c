@@ -96,7 +96,7 @@ static enum pp_status begin(struct connection *c, struct pp_error *error)
 		                 "a transaction is open that pp_begin() did not begin");
 	rc = step(c->begin);
 	if (rc != SQLITE_OK)
-		return error_sqlite(error, c->db, rc, sqlite3_sql(c->begin), NULL);
+		return error_sqlite(error, c->db, rc, connection_begin_sql(c), NULL);
 	c->depth = 1;
 	c->dead = false;
 	c->rollbacks_at_begin = c->rollbacks;
@@ -178,8 +178,8 @@ static enum pp_status rollback(struct connection *c, struct pp_error *error)
 	}
 	if (dead)
 		return PP_OK;
-	if (savepoint(c, "ROLLBACK TO", c->depth, error) == SQLITE_OK &&
-	    savepoint(c, "RELEASE", c->depth, error) == SQLITE_OK)
+	if (savepoint(c, "ROLLBACK TO", c->depth, NULL) == SQLITE_OK &&
+	    savepoint(c, "RELEASE", c->depth, NULL) == SQLITE_OK)
 		return PP_OK;
 	return roll_back_all(c, error); /* More than was asked for, and nothing is kept by mistake. */
 }
