@@ -138,6 +138,13 @@ static const char *option(int key, const char *value)
 	}
 }
 
+static const char *complete(void)
+{
+	return given.db != NULL && given.script_count == 0
+	               ? "--db: say what to do with the database, by --script FILE"
+	               : NULL;
+}
+
 /* --- The database ------------------------------------------------------------------------ */
 
 static sqlite3 *open_own(struct harness_run *run, const char *path, int flags)
@@ -256,8 +263,6 @@ static void body(struct harness_run *run)
 	char path[4096];
 	sqlite3 *db;
 
-	if (given.db != NULL && given.script_count == 0)
-		harness_cannot(run, "--db %s: say what to do with it: --script FILE", given.db);
 	if (given.db != NULL) {
 		harness_copy_database(run, given.db, path, sizeof path);
 	} else {
@@ -288,6 +293,8 @@ static const struct harness_scenario scenario = {
 	.passes = "no operation fails, the ledger adds up, the file is sound, nothing is left",
 	.options = options,
 	.option = option,
+	.complete = complete,
+	.errors_fail = true,
 	.body = body,
 };
 

@@ -148,12 +148,33 @@ static int backup(sqlite3 *to, sqlite3 *from)
 	return rc == SQLITE_DONE ? finished : rc;
 }
 
+/* What is damaged before the run is not the run's doing. Looks at the copy: NULL, or the words. */
+static const char *damage(sqlite3 *db)
+{
+	static char text[256];
+	sqlite3_stmt *stmt = NULL;
+	const unsigned char *row;
+
+	text[0] = '\0';
+	if (sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &stmt, NULL) == SQLITE_OK &&
+	    sqlite3_step(stmt) == SQLITE_ROW) {
+		row = sqlite3_column_text(stmt, 0);
+		if (row != NULL && strcmp((const char *)row, "ok") != 0)
+			snprintf(text, sizeof text, "%s", row);
+	} else {
+		snprintf(text, sizeof text, "%s", sqlite3_errmsg(db));
+	}
+	sqlite3_finalize(stmt);
+	one_line(text);
+	return text[0] != '\0' ? text : NULL;
+}
+
 void harness_copy_database(struct harness_run *run, const char *source, char *ret_path,
                            size_t path_size)
 {
 	sqlite3 *from = NULL, *to = NULL;
 	const char *slash = strrchr(source, '/'), *what = "cannot be read";
-	const char *wrong = wrong_with_file(source);
+	const char *wrong = wrong_with_file(source), *damaged = NULL;
 	int rc;
 
 	if (wrong != NULL)
@@ -170,8 +191,13 @@ void harness_copy_database(struct harness_run *run, const char *source, char *re
 	}
 	if (rc == SQLITE_OK)
 		rc = backup(to, from);
+	if (rc == SQLITE_OK)
+		damaged = damage(to);
 	sqlite3_close(to);
 	sqlite3_close(from);
+	if (damaged != NULL)
+		harness_cannot(run, "%s: it is damaged: %s; repair it first (.recover)", source,
+		               damaged);
 	if (rc != SQLITE_OK)
 		harness_cannot(run, "%s: %s: %s; %s", source, what, sqlite3_errstr(rc), advice(rc));
 }

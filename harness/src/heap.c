@@ -154,7 +154,7 @@ uint64_t heap_census(void)
 	return provider()->census();
 }
 
-const char *run_under(void)
+const char *under_name(void)
 {
 	static const char *const tools[] = {"memcheck", "helgrind",  "drd",       "massif",
 	                                    "dhat",     "callgrind", "cachegrind"};

@@ -41,6 +41,7 @@ struct progress {
 	bool terminal, drawn, quiet, began;
 	uint64_t last_ns, last_finished;
 	int last_loading;
+	uint64_t phase_ns, phase_finished; /* When the phase began. */
 };
 
 struct harness_run {
@@ -150,7 +151,7 @@ void recorders_end(struct harness_run *run);
 const char *heap_provider(void);
 uint64_t heap_live(void);       /* Cheap; 0 where it would not be. */
 uint64_t heap_census(void);     /* Exact, with this thread's caches emptied. */
-const char *run_under(void);    /* "none", "memcheck", ... */
+    /* "none", "memcheck", ... */
 unsigned time_multiplier(void); /* How much slower things are under such a tool. */
 void heap_allocator(char *ret_text, size_t text_size);
 
@@ -184,6 +185,8 @@ uint64_t finished_count(const struct shared *shared);
 
 /* result.c */
 extern double steal_limit_percent; /* Tests change it. */
+/* The tool this process runs under: none, memcheck or helgrind. */
+const char *under_name(void);
 void result_numbers(struct harness_run *run);
 json_t *result_json(const struct harness_run *run, int argc, char **argv, const char *repeat);
 bool percentile_known(const struct histogram *h, double percentile);

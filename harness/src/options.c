@@ -59,10 +59,12 @@ struct reading {
 	const char *last; /* The word at which argp gave up. */
 };
 
+/* value NULL: the option has none. */
 static error_t wrong(struct reading *r, const char *option, const char *value, const char *must)
 {
 	if (!r->failed)
-		fprintf(stderr, "%s: --%s %s: %s\n", r->run->scenario->name, option, value, must);
+		fprintf(stderr, "%s: --%s%s%s: %s\n", r->run->scenario->name, option,
+		        value != NULL ? " " : "", value == NULL ? "" : value[0] == '\0' ? "''" : value, must);
 	r->failed = true;
 	return EINVAL;
 }
@@ -113,7 +115,7 @@ static error_t read_real(struct reading *r, int key, const char *value, double l
 		*ret_value = number;
 		return 0;
 	}
-	snprintf(must, sizeof must, "must be %g..%g", low, high);
+	snprintf(must, sizeof must, "must be %.10g..%.10g", low, high);
 	return wrong(r, option_name(options, key), value, must);
 }
 
@@ -198,7 +200,7 @@ static error_t read_option(int key, char *value, struct argp_state *state)
 		return 0;
 	case KEY_DIR:
 		r->parsed->directory = value;
-		return value[0] != '\0' ? 0 : wrong(r, "dir", "''", "must be the name of a folder");
+		return value[0] != '\0' ? 0 : wrong(r, "dir", "", "must be the name of a folder");
 	default:
 		return read_switch(r, key);
 	}
@@ -210,12 +212,12 @@ static error_t read_own(int key, char *value, struct argp_state *state)
 	const struct harness_scenario *s = r->run->scenario;
 	const char *must;
 
-	if (key < 0x1000 || key >= 0x1000000 || s->option == NULL)
-		return ARGP_ERR_UNKNOWN; /* argp's own keys are above. */
+	if (s->options == NULL || s->option == NULL || strcmp(option_name(s->options, key), "?") == 0)
+		return ARGP_ERR_UNKNOWN; /* One of argp's own. */
 	must = s->option(key, value);
 	if (must == NULL)
 		return 0;
-	return wrong(r, option_name(s->options, key), value != NULL ? value : "", must);
+	return wrong(r, option_name(s->options, key), value, must);
 }
 
 static unsigned names_of(const struct argp_option *table, const char **names, unsigned count)
@@ -258,6 +260,20 @@ static bool names_known(const struct harness_scenario *s, int argc, char **argv)
 	return true;
 }
 
+/* ", b, c" of the names a, b, c. */
+static const char *list_rest(const char **names, unsigned count)
+{
+	static char text[512];
+
+	text[0] = '\0';
+	for (unsigned i = 1; i < count; i++) {
+		size_t used = strlen(text);
+
+		snprintf(text + used, sizeof text - used, ", %s", names[i]);
+	}
+	return text;
+}
+
 static const struct harness_target *target_find(const struct harness_scenario *s,
                                                 const struct harness_target *const targets[],
                                                 const char *name)
@@ -277,8 +293,8 @@ static const struct harness_target *target_find(const struct harness_scenario *s
 		fprintf(stderr, "%s: --target %s: unknown target; did you mean %s?\n", s->name,
 		        name, near);
 	else
-		fprintf(stderr, "%s: --target %s: unknown target; --list-targets tells\n", s->name,
-		        name);
+		fprintf(stderr, "%s: --target %s: unknown target; known: %s%s\n", s->name, name,
+		        names[0], list_rest(names, count));
 	return NULL;
 }
 
@@ -289,8 +305,42 @@ static bool combination_fits(struct reading *r)
 	if (o->operations_per_thread > 0 && !r->timed)
 		o->seconds = 0;
 	if (o->poisson && o->rate_per_s == 0)
-		wrong(r, "poisson", "", "needs --rate");
+		wrong(r, "poisson", NULL, "needs --rate");
+	if (!r->failed && r->run->scenario->complete != NULL) {
+		const char *lacks = r->run->scenario->complete();
+
+		if (lacks != NULL)
+			fprintf(stderr, "%s: %s\n", r->run->scenario->name, lacks);
+		r->failed = lacks != NULL;
+	}
 	return !r->failed;
+}
+
+/* argp's own help is silent where its errors are, and those would be two lines. */
+static bool help_wanted(const struct argp *argp, const char *name, int argc, char **argv)
+{
+	static const struct {
+		const char *option;
+		unsigned flags;
+	} wanted[] = { { "--help", ARGP_HELP_STD_HELP }, { "-?", ARGP_HELP_STD_HELP },
+		       { "-h", ARGP_HELP_STD_HELP }, { "--usage", ARGP_HELP_USAGE } };
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		for (unsigned w = 0; w < sizeof wanted / sizeof *wanted; w++)
+			if (strcmp(argv[i], wanted[w].option) == 0) {
+				argp_help(argp, stdout, wanted[w].flags & ~(unsigned)ARGP_HELP_EXIT_OK,
+				          (char *)(uintptr_t)name);
+				return true;
+			}
+	return false;
+}
+
+static bool version_wanted(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "--version") == 0 || strcmp(argv[i], "-V") == 0)
+			return true;
+	return false;
 }
 
 int options_read(struct harness_run *run, const struct harness_target *const targets[], int argc,
@@ -306,7 +356,10 @@ int options_read(struct harness_run *run, const struct harness_target *const tar
 	snprintf(doc, sizeof doc, "%s\v%s\nPasses %s", run->scenario->question, run->scenario->load,
 	         run->scenario->passes);
 	snprintf(version, sizeof version, "%s (poolproof) %s", run->scenario->name, PP_VERSION);
-	argp_program_version = version;
+	if (version_wanted(argc, argv))
+		return puts(version) < 0 || fflush(stdout) != 0 ? 4 : 0;
+	if (help_wanted(&argp, run->scenario->name, argc, argv))
+		return fflush(stdout) != 0 ? 4 : 0;
 	if (!names_known(run->scenario, argc, argv))
 		return 2;
 	if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS, NULL, &r) != 0 || r.failed) {
@@ -345,8 +398,12 @@ static bool left_out(const char *argument, bool *ret_takes_value)
 void options_repeat(const struct harness_run *run, int argc, char **argv, char *ret_line,
                     size_t line_size)
 {
-	size_t used = (size_t)snprintf(ret_line, line_size, "poolproof run %s --seed %llu",
-	                               run->scenario->name, (unsigned long long)run->options.seed);
+	const char *under = under_name();
+	bool tool = strcmp(under, "none") != 0; /* It chooses its variant. */
+	size_t used = (size_t)snprintf(ret_line, line_size, "poolproof run %s %s %s --seed %llu",
+	                               run->scenario->name, tool ? "--under" : "--variant",
+	                               tool ? under : PP_VARIANT,
+	                               (unsigned long long)run->options.seed);
 
 	for (int i = 1; i < argc && used + 2 < line_size; i++) {
 		bool takes_value;

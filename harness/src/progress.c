@@ -60,7 +60,9 @@ static void line_text(const struct progress *progress, const struct harness_run 
                       char *text, size_t text_size)
 {
 	const struct shared *shared = run->shared;
-	char p99[24], live[24], left[32] = "";
+	char p99[24] = "-", live[24] = "-", left[32] = "";
+	double p99_ns = (double)atomic_load(&shared->p99_ns);
+	double live_bytes = (double)atomic_load(&shared->live_bytes);
 	uint64_t finished = finished_count(shared);
 	double rate = (double)(finished - progress->last_finished) * 1e9 /
 	              (double)(now - progress->last_ns + 1);
@@ -68,10 +70,12 @@ static void line_text(const struct progress *progress, const struct harness_run 
 
 	if (shared->phase_seconds > 0 && left_s > 0)
 		snprintf(left, sizeof left, ", %.0f s left", left_s);
+	if (p99_ns > 0)
+		time_text(p99_ns, p99, sizeof p99);
+	if (live_bytes > 0)
+		bytes_text(live_bytes, live, sizeof live);
 	snprintf(text, text_size, "%.16s: %.0f/s, p99 %s, live %s, %llu errors%s", shared->phase,
-	         rate, time_text((double)atomic_load(&shared->p99_ns), p99, sizeof p99),
-	         bytes_text((double)atomic_load(&shared->live_bytes), live, sizeof live),
-	         (unsigned long long)error_count(shared), left);
+	         rate, p99, live, (unsigned long long)error_count(shared), left);
 }
 
 void progress_tick(struct progress *progress, const struct harness_run *run)
@@ -85,8 +89,11 @@ void progress_tick(struct progress *progress, const struct harness_run *run)
 	if (progress->quiet)
 		return;
 	if (turned && loading) {
-		progress->last_ns = now;
-		progress->last_finished = finished_count(run->shared);
+		progress->last_ns = progress->phase_ns = now;
+		progress->last_finished = progress->phase_finished = finished_count(run->shared);
+	} else if (turned) { /* The last line of a phase tells its average. */
+		progress->last_ns = progress->phase_ns;
+		progress->last_finished = progress->phase_finished;
 	}
 	progress->last_loading = loading;
 	if ((!loading && !turned) || (turned && loading) ||

@@ -92,6 +92,14 @@ static void judge_generator(struct harness_run *run, double lag_p99_us)
 			lag_p99_us);
 }
 
+static const char *first_error(const struct shared *shared)
+{
+	for (unsigned i = 0; i < HARNESS_FAILURE_KINDS; i++)
+		if (atomic_load(&shared->errors[i]) > 0)
+			return shared->error_first[i];
+	return "";
+}
+
 static void count_numbers(struct harness_run *run)
 {
 	struct shared *shared = run->shared;
@@ -110,10 +118,21 @@ static void count_numbers(struct harness_run *run)
 		errors += count;
 	}
 	number_set(run, "errors_count", errors);
+	if (errors > 0 && run->scenario->errors_fail)
+		harness_fail(run, "%.0f of %.0f operations failed; the first: %s", errors, finished,
+		             first_error(shared));
 	if (shared->load_count > 0 && finished == 0)
 		harness_distrust(run, "no operation finished");
 	else if (shared->load_count == 0 && shared->numbers_of_body == 0)
 		harness_distrust(run, "nothing was measured: no load ran and no number was given");
+}
+
+/* Where the variant or the tool slows everything down nobody judges times, and a machine that is
+ * taken away disturbs nothing that is judged. */
+static bool times_count(void)
+{
+	return strcmp(under_name(), "none") == 0 &&
+	       (strcmp(PP_VARIANT, "release") == 0 || strcmp(PP_VARIANT, "instrumented") == 0);
 }
 
 void result_numbers(struct harness_run *run)
@@ -131,7 +150,7 @@ void result_numbers(struct harness_run *run)
 		number_set(run, "generator.lag_p99_us", lag_us);
 		judge_generator(run, lag_us);
 	}
-	if (steal > steal_limit_percent)
+	if (steal > steal_limit_percent && times_count())
 		harness_distrust(run, "the machine stole %.1f %% of the time from this system",
 		                 steal);
 }
@@ -278,7 +297,7 @@ json_t *result_json(const struct harness_run *run, int argc, char **argv, const 
 	json_object_set_new(json, "passes", json_string(s->passes));
 	json_object_set_new(json, "target", json_string(run->target->name));
 	json_object_set_new(json, "variant", json_string(PP_VARIANT));
-	json_object_set_new(json, "under", json_string(run_under()));
+	json_object_set_new(json, "under", json_string(under_name()));
 	json_object_set_new(json, "seed", json_integer((json_int_t)run->options.seed));
 	json_object_set_new(json, "started", json_string(started));
 	json_object_set_new(json, "seconds", json_real(round(run_seconds(run) * 1000) / 1000));

@@ -60,7 +60,7 @@ TEST(meter, knows_its_allocator)
 
 	heap_allocator(text, sizeof text);
 	CHECK(text[0] != '\0');
-	if (strcmp(run_under(), "memcheck") == 0)
+	if (strcmp(under_name(), "memcheck") == 0)
 		CHECK_STR(heap_provider(), "memcheck");
 	else if (strcmp(PP_VARIANT, "instrumented") == 0)
 		CHECK_STR(heap_provider(), "jemalloc");

@@ -172,6 +172,28 @@ TEST(record, says_what_is_wrong_with_a_database)
 	rmdir(folder);
 }
 
+/* A page in the middle is overwritten: opening and copying notice nothing. */
+TEST(record, refuses_a_database_that_is_damaged_already)
+{
+	char folder[256], noise[1024];
+
+	folder_make(folder, sizeof folder);
+	snprintf(source, sizeof source, "%s/a.db", folder);
+	source_make("CREATE TABLE t(x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+	            "WHERE i < 5000) INSERT INTO t SELECT hex(randomblob(20)) FROM n");
+	memset(noise, 0xa5, sizeof noise);
+	FILE *f = fopen(source, "r+");
+	fseek(f, 20 * 4096, SEEK_SET);
+	fwrite(noise, 1, sizeof noise, f);
+	fclose(f);
+	CLEANUP(outcome_done) struct outcome o = copy_run();
+	CHECK_INT(o.code, ==, 4);
+	CHECK_CONTAINS(o.error, "a.db: it is damaged: ");
+	CHECK_CONTAINS(o.error, "repair it first");
+	unlink(source);
+	rmdir(folder);
+}
+
 TEST(record, says_that_another_program_holds_the_database)
 {
 	char folder[256];

@@ -18,8 +18,11 @@ TEST(run, passes_when_nothing_is_wrong)
 	CHECK_STR(o.reasons, "");
 	CHECK_INT(o.code, ==, 0);
 	CHECK_CONTAINS(o.out, "PASS fake_scenario on fake");
-	CHECK_CONTAINS(o.out,
-	               "poolproof run fake_scenario --seed 7 --threads 2 --operations 3000\n");
+	CHECK_CONTAINS(o.out, strcmp(under_name(), "none") == 0
+	                              ? "poolproof run fake_scenario --variant " PP_VARIANT " --seed 7 "
+	                                "--threads 2 --operations 3000\n"
+	                              : "poolproof run fake_scenario --under memcheck --seed 7 "
+	                                "--threads 2 --operations 3000\n");
 	CHECK_INT(outcome_number(&o, "operations_count"), ==, 6000);
 	CHECK_INT(outcome_number(&o, "operation.count"), ==, 6000);
 	CHECK_INT(outcome_number(&o, "fake.lends_count"), ==, 6000);
@@ -141,6 +144,52 @@ TEST(run, counts_errors_and_leaves_them_to_the_gate)
 	CHECK_STR(json_string_value(json_object_get(error, "first")), "the line is \"full\" ?");
 }
 
+TEST(run, fails_for_an_error_where_the_scenario_says_so)
+{
+	struct harness_scenario strict = fake_scenario;
+	strict.errors_fail = true;
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&strict, (struct fake){.refuse = true}, "--threads", "2",
+	                                "--operations", "50", NULL);
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_CONTAINS(o.reasons, "100 of 100 operations failed; the first: the line is \"full\" ?");
+}
+
+static const char *lacks_something(void)
+{
+	return "--this: goes only with --that";
+}
+
+TEST(run, asks_the_scenario_whether_the_options_are_complete)
+{
+	struct harness_scenario own = fake_scenario;
+	own.complete = lacks_something;
+	CLEANUP(outcome_done) struct outcome o = scenario_run(&own, nothing, NULL);
+
+	CHECK_INT(o.code, ==, 2);
+	CHECK_STR(o.error, "fake_scenario: --this: goes only with --that\n");
+}
+
+static const struct {
+	const char *argument, *words;
+} helps[] = {
+	{"--help", "--threads=N"},
+	{"-?", "--threads=N"},
+	{"--usage", "--threads=N"},
+	{"--version", "fake_scenario (poolproof) " PP_VERSION},
+};
+
+TEST_ROWS(run, helps_and_runs_nothing, sizeof helps / sizeof *helps)
+{
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&fake_scenario, nothing, helps[row].argument, NULL);
+
+	CHECK_INT(o.code, ==, 0);
+	CHECK(o.json == NULL);
+	CHECK_CONTAINS(o.out, helps[row].words);
+}
+
 static const struct {
 	const char *arguments[3];
 	const char *line;
@@ -149,16 +198,17 @@ static const struct {
 	{{"--threads", "257"}, "fake_scenario: --threads 257: must be 1..256\n"},
 	{{"--threads", "2x"}, "fake_scenario: --threads 2x: must be 1..256\n"},
 	{{"--threads", "-1"}, "fake_scenario: --threads -1: must be 1..256\n"},
-	{{"--threads="}, "fake_scenario: --threads : must be 1..256\n"},
-	{{"--seconds", "nan"}, "fake_scenario: --seconds nan: must be 0.001..1e+06\n"},
+	{{"--threads="}, "fake_scenario: --threads '': must be 1..256\n"},
+	{{"--seconds", "nan"}, "fake_scenario: --seconds nan: must be 0.001..1000000\n"},
 	{{"--seed", "99999999999999999999"},
          "fake_scenario: --seed 99999999999999999999: must be 0..9223372036854775807\n"},
 	{{"--journal", "wall"}, "fake_scenario: --journal wall: must be WAL or DELETE\n"},
-	{{"--poisson"}, "fake_scenario: --poisson : needs --rate\n"},
+	{{"--poisson"}, "fake_scenario: --poisson: needs --rate\n"},
 	{{"--thread", "0"}, "fake_scenario: --threads 0: must be 1..256\n"},
 	{{"--treads", "2"}, "fake_scenario: --treads: unknown option; did you mean --threads?\n"},
 	{{"--zzzzzz", "2"}, "fake_scenario: --zzzzzz: unknown option; --help lists them\n"},
 	{{"--target", "fak"}, "fake_scenario: --target fak: unknown target; did you mean fake?\n"},
+	{{"--target", "pool"}, "fake_scenario: --target pool: unknown target; known: fake\n"},
 	{{"stray"}, "fake_scenario: stray: is no option; --help lists them\n"},
 	{{"--threads"},
          "fake_scenario: --threads: lacks its value, or is ambiguous; --help tells\n"},

@@ -224,7 +224,7 @@ static void forget(struct connection *c)
 	c->db = NULL;
 	c->begin = c->commit = c->rollback = NULL;
 	c->depth = c->dirty = 0;
-	c->dead = c->committing = c->at_work = c->foreign = false;
+	c->dead = c->committing = c->at_work = c->foreign = c->tolerates = false;
 	c->deadline_ns = UINT64_MAX;
 }
 
@@ -266,29 +266,35 @@ fail:
 	return status;
 }
 
+/* Somebody still has a statement, blob or backup of it: it lives on until he lets go, and nothing
+ * of ours may be called then. */
+static void handle_abandon(sqlite3 *db)
+{
+	sqlite3_set_authorizer(db, NULL, NULL);
+	sqlite3_commit_hook(db, NULL, NULL);
+	sqlite3_rollback_hook(db, NULL, NULL);
+	sqlite3_busy_handler(db, NULL, NULL);
+	sqlite3_close_v2(db);
+}
+
 bool connection_close(struct connection *c)
 {
 	uint64_t left;
-	bool zombie;
+	bool closed;
 
 	statements_done(&c->statements);
 	sqlite3_finalize(c->begin);
 	sqlite3_finalize(c->commit);
 	sqlite3_finalize(c->rollback);
-	zombie = c->db != NULL && sqlite3_next_stmt(c->db, NULL) != NULL;
-	if (zombie) {
-		/* It lives on until its borrower finalizes; nothing of ours may be called then. */
-		sqlite3_set_authorizer(c->db, NULL, NULL);
-		sqlite3_commit_hook(c->db, NULL, NULL);
-		sqlite3_rollback_hook(c->db, NULL, NULL);
-		sqlite3_busy_handler(c->db, NULL, NULL);
-	}
-	sqlite3_close_v2(c->db);
+	/* Closes the virtual tables first, with the statements that they keep. */
+	closed = sqlite3_close(c->db) == SQLITE_OK;
+	if (!closed)
+		handle_abandon(c->db);
 	left = account_close(atomic_load(&c->account));
 	atomic_store(&c->account, NULL);
 	forget(c);
 	count(&c->pool->counters.closed);
-	return left == 0 && !zombie;
+	return left == 0 && closed;
 }
 
 /* --- Proving it clean -------------------------------------------------------------------- */
@@ -307,14 +313,43 @@ static bool in_transaction(const struct connection *c)
 
 /* Statements that are not ours are reset, never finalized: their owner still has them. A blob's
  * hidden statement has no text and is left alone; its owner would read through a cursor that
- * is gone. BEGIN and ROLLBACK then take the write lock from whatever still runs. */
-static void stop_foreign(struct connection *c)
+ * is gone. BEGIN and ROLLBACK then take the write lock from whatever still runs. Returns whether
+ * one was in the middle of something, and counts them. */
+static bool stop_foreign(struct connection *c, unsigned *ret_count)
 {
-	for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(c->db, s)) != NULL;)
+	bool busy = false;
+
+	*ret_count = 0;
+	for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(c->db, s)) != NULL; ++*ret_count) {
+		busy |= sqlite3_stmt_busy(s) || sqlite3_sql(s) == NULL;
 		if (sqlite3_sql(s) != NULL)
 			sqlite3_reset(s);
+	}
+	*ret_count -= c->statements.count + 3; /* begin, commit, rollback */
 	if (sqlite3_get_autocommit(c->db) && in_transaction(c))
 		sqlite3_exec(c->db, "BEGIN", NULL, NULL, NULL);
+	return busy;
+}
+
+/*
+ * Virtual tables (FTS, R-Tree) keep statements of their own on the connection, and nothing tells
+ * them from a borrower's. Idle ones are taken for theirs where the schema has virtual tables, up
+ * to a number per table that none of SQLite's own reaches (FTS5 keeps about twenty).
+ */
+static bool may_be_of_virtual_tables(struct connection *c, unsigned foreign)
+{
+	enum { STATEMENTS_PER_TABLE = 32 };
+	static const char sql[] = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND "
+	                          "sql LIKE 'CREATE VIRTUAL TABLE%'";
+	sqlite3_stmt *stmt;
+	int64_t tables = 0;
+
+	if (statement_take(c, sql, &stmt, NULL) != PP_OK)
+		return false;
+	if (sqlite3_step(stmt) == SQLITE_ROW)
+		tables = sqlite3_column_int64(stmt, 0);
+	statements_give_back(&c->statements);
+	return foreign <= tables * STATEMENTS_PER_TABLE;
 }
 
 static void roll_back(struct connection *c)
@@ -323,25 +358,22 @@ static void roll_back(struct connection *c)
 	sqlite3_reset(c->rollback);
 }
 
-bool connection_prove(struct connection *c)
+/* true: there is one that the connection cannot be kept with. */
+static bool settle_foreign(struct connection *c)
 {
-	struct counters *counters = &c->pool->counters;
-	int last = sqlite3_extended_errcode(c->db); /* Before anything here changes it. */
-	bool open, foreign;
+	unsigned foreign;
+	bool busy = stop_foreign(c, &foreign);
 
-	statements_give_back(&c->statements);
-	foreign = c->foreign || connection_has_foreign(c);
-	open = in_transaction(c);
-	c->depth = 0;
-	c->dead = false;
-	if (foreign)
-		stop_foreign(c);
 	if (!sqlite3_get_autocommit(c->db))
 		roll_back(c);
-	take_hooks_back(c);
-	take_limits_back(c);
-	c->foreign = false;
-	c->deadline_ns = UINT64_MAX;
+	c->tolerates = !busy && may_be_of_virtual_tables(c, foreign);
+	return !c->tolerates;
+}
+
+static void book_dirt(struct connection *c, bool open, bool foreign)
+{
+	struct counters *counters = &c->pool->counters;
+
 	if (open)
 		count(&counters->dirty_transaction);
 	if (foreign)
@@ -350,6 +382,26 @@ bool connection_prove(struct connection *c)
 		count(&counters->dirty_settings);
 	if (open || foreign || c->dirty != 0)
 		count(&counters->dirty);
+}
+
+bool connection_prove(struct connection *c)
+{
+	int last = sqlite3_extended_errcode(c->db); /* Before anything here changes it. */
+	bool open, foreign;
+
+	statements_give_back(&c->statements);
+	foreign = c->foreign || connection_has_foreign(c);
+	open = in_transaction(c);
+	c->depth = 0;
+	c->dead = c->foreign = c->tolerates = false;
+	if (foreign)
+		foreign = settle_foreign(c);
+	if (!sqlite3_get_autocommit(c->db))
+		roll_back(c);
+	take_hooks_back(c);
+	take_limits_back(c);
+	c->deadline_ns = UINT64_MAX;
+	book_dirt(c, open, foreign);
 	return !foreign && c->dirty == 0 && !in_transaction(c) &&
 	       pp_class_of(last) != PP_DISCARD_CONNECTION;
 }

@@ -106,6 +106,17 @@ enum pp_status error_set(struct pp_error *error, enum pp_status status, const ch
 	return status;
 }
 
+enum pp_status error_code(enum pp_status status, struct pp_error *error, int sqlite_code,
+                          int system_errno)
+{
+	if (error != NULL) {
+		error->sqlite_code = sqlite_code;
+		error->system_errno = system_errno;
+		error->error_class = pp_class_of(sqlite_code);
+	}
+	return status;
+}
+
 enum pp_status error_sqlite(struct pp_error *error, sqlite3 *db, int code, const char *doing,
                             const char *sql)
 {

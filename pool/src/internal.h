@@ -79,6 +79,7 @@ struct connection {
 
 	unsigned dirty; /* What the authorizer saw since the opening. */
 	bool foreign;   /* A statement that is not ours was met in this lease. */
+	bool tolerates; /* Statements that are not ours are there, and taken for virtual tables'. */
 
 	uint64_t deadline_ns;   /* No busy wait goes past it. */
 	uint64_t busy_until_ns; /* Nor past this. */
@@ -248,6 +249,9 @@ void clock_cond_init(pthread_cond_t *cond);
 /* Each fills *error, unless it is NULL, and returns status, so that one can return it. */
 enum pp_status error_set(struct pp_error *error, enum pp_status status, const char *doing,
                          const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Adds codes to what error_set() has just written. */
+enum pp_status error_code(enum pp_status status, struct pp_error *error, int sqlite_code,
+                          int system_errno);
 /* What SQLite says on db (NULL: only the code); PP_NOMEM or PP_SQLITE. */
 enum pp_status error_sqlite(struct pp_error *error, sqlite3 *db, int code, const char *doing,
                             const char *sql);

@@ -141,9 +141,7 @@ void *memory_malloc(int size)
 
 void memory_free(void *block)
 {
-	if (block == NULL)
-		return;
-	struct account *owner = owner_of(block);
+	struct account *owner = owner_of(block); /* SQLite never hands NULL on. */
 
 	/* First the bytes, then the block: an account whose bytes are 0 holds no block. */
 	size_t size = block_size(block);
@@ -166,7 +164,7 @@ static void *memory_realloc(void *block, int size)
 
 static int memory_size(void *block)
 {
-	return block == NULL ? 0 : (int)(block_size(block) - OWNER_SIZE);
+	return (int)(block_size(block) - OWNER_SIZE);
 }
 
 static int memory_init(void *context)
@@ -186,14 +184,11 @@ static bool arena_make(struct account *account)
 {
 	size_t size = sizeof(unsigned);
 
-	if (account->has_arena)
-		return true;
-	if (mallctl("arenas.create", &account->arena, &size, NULL, 0) != 0)
-		return false;
-	if (mallctl("tcache.create", &account->tcache, &size, NULL, 0) != 0)
-		return false;
-	account->has_arena = true;
-	return true;
+	if (!account->has_arena)
+		account->has_arena = mallctl("arenas.create", &account->arena, &size, NULL, 0) == 0;
+	if (account->has_arena && !account->has_tcache)
+		account->has_tcache = mallctl("tcache.create", &account->tcache, &size, NULL, 0) == 0;
+	return account->has_arena && account->has_tcache;
 }
 
 static uint64_t arena_stat(unsigned arena, const char *what)
@@ -209,23 +204,9 @@ uint64_t account_arena_bytes(struct account *account)
 {
 	uint64_t epoch = 1;
 
-	if (account == NULL || !account->has_arena)
-		return UINT64_MAX;
 	mallctl("tcache.flush", NULL, NULL, &account->tcache, sizeof account->tcache);
 	mallctl("epoch", NULL, NULL, &epoch, sizeof epoch);
 	return arena_stat(account->arena, "small") + arena_stat(account->arena, "large");
-}
-#else
-static bool arena_make(struct account *account)
-{
-	(void)account;
-	return true;
-}
-
-uint64_t account_arena_bytes(struct account *account)
-{
-	(void)account;
-	return UINT64_MAX;
 }
 #endif
 
@@ -261,21 +242,28 @@ struct account *account_open(struct account *parent)
 	if (accounting == PP_ACCOUNTING_OFF)
 		return NULL;
 	account = account_claim(parent);
-	if (account == NULL || arena_make(account))
-		return account;
-	account_state_set(account, ACCOUNT_FREE);
-	return NULL;
+#ifdef PP_JEMALLOC
+	if (account != NULL && !arena_make(account)) {
+		account_state_set(account, ACCOUNT_FREE);
+		return NULL;
+	}
+#endif
+	return account;
 }
 
 uint64_t account_close(struct account *account)
 {
 	if (account == NULL)
 		return 0;
-	/* The counter and, where there is one, the arena must both say zero. */
-	uint64_t bytes = account_bytes(account), arena = account_arena_bytes(account);
+	uint64_t bytes = account_bytes(account);
 
-	if (arena != UINT64_MAX && arena > bytes)
+#ifdef PP_JEMALLOC
+	/* The counter and the arena must both say zero. */
+	uint64_t arena = account_arena_bytes(account);
+
+	if (arena > bytes)
 		bytes = arena;
+#endif
 	account_state_set(account, bytes == 0 ? ACCOUNT_FREE : ACCOUNT_PARKED);
 	return bytes;
 }

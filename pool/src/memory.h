@@ -21,7 +21,7 @@ struct account {
 	enum { ACCOUNT_FREE, ACCOUNT_OPEN, ACCOUNT_PARKED } state; /* Guarded by accounts_mutex. */
 	unsigned arena;   /* jemalloc's index; kept when the account is used again. */
 	unsigned tcache;  /* Explicit thread cache, for whoever holds the connection. */
-	bool has_arena;
+	bool has_arena, has_tcache;
 };
 
 enum pp_accounting memory_accounting(void);
@@ -33,9 +33,11 @@ struct account *account_open(struct account *parent);
  * are freed. NULL gives 0. */
 uint64_t account_close(struct account *account);
 uint64_t account_bytes(const struct account *account);
-/* Bytes by jemalloc's own statistics: the second opinion. UINT64_MAX where there are none.
- * The caller holds the connection, and nobody else allocates from the account. */
+#ifdef PP_JEMALLOC
+/* Bytes by jemalloc's own statistics: the second opinion. The caller holds the connection, and
+ * nobody else allocates from the account. */
 uint64_t account_arena_bytes(struct account *account);
+#endif
 void accounts_parked(uint64_t *ret_count, uint64_t *ret_bytes);
 uint64_t accounts_foreign_bytes(void);
 

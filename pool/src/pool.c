@@ -132,12 +132,9 @@ static enum pp_status identify(const struct pp_config *config, struct identity *
 		                 path);
 	number = find_or_make(config, &file, ret_made);
 	if (number != 0) {
-		error_set(error, PP_SQLITE, "open", "%.160s: %s", path, strerror(number));
-		if (error != NULL) {
-			error->sqlite_code = SQLITE_CANTOPEN;
-			error->system_errno = number;
-		}
-		return PP_SQLITE;
+		return error_code(error_set(error, PP_SQLITE, "open", "%.160s: %s", path,
+		                            strerror(number)),
+		                  error, SQLITE_CANTOPEN, number);
 	}
 	if (!S_ISREG(file.st_mode))
 		return error_set(error, PP_INVALID, "open", "%.160s: not a regular file", path);
@@ -346,6 +343,10 @@ enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
 	if (status != PP_OK)
 		return status;
 	rc = vfs_register();
+	if (rc == SQLITE_NOTFOUND)
+		return error_code(error_set(reterr_error, PP_SQLITE, "open",
+		                            "SQLite has no unix VFS or no memdb"),
+		                  reterr_error, rc, 0);
 	if (rc != SQLITE_OK)
 		return error_sqlite(reterr_error, NULL, rc, "initialise SQLite", NULL);
 	status = identify(&config, &identity, &made, reterr_error);

@@ -136,16 +136,17 @@ static void connection_check(struct connection *c, const char *name, struct find
 		find(f, "%s: idle with a transaction open", name);
 	if (c->depth != 0 || c->at_work)
 		find(f, "%s: idle at depth %u%s", name, c->depth, c->at_work ? ", at work" : "");
-	if (connection_has_foreign(c))
+	if (connection_has_foreign(c) && !c->tolerates)
 		find(f, "%s: idle with a statement that is not the pool's", name);
 	statements_check(&c->statements, name, f);
-
+#ifdef PP_JEMALLOC
 	struct account *account = atomic_load(&c->account);
 	uint64_t counted = account_bytes(account), arena = account_arena_bytes(account);
 
-	if (arena != UINT64_MAX && arena != counted)
+	if (account != NULL && arena != counted)
 		find(f, "%s: %llu bytes booked, jemalloc says %llu", name,
 		     (unsigned long long)counted, (unsigned long long)arena);
+#endif
 }
 
 /* A borrow that no statistic counts, past the line only when nobody stands in it. */

@@ -114,7 +114,7 @@ static enum pp_status commit_dead(struct connection *c, struct pp_error *error)
 
 	error_set(error, PP_ROLLED_BACK, "commit", "%s",
 	          is_error(code) ? sqlite3_errmsg(c->db)
-	                         : "a ROLLBACK or COMMIT inside the transaction ended it");
+	                         : "a ROLLBACK, a COMMIT or an error inside the transaction ended it");
 	if (error != NULL && is_error(code))
 		error->sqlite_code = code;
 	roll_back_all(c, NULL);

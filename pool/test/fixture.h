@@ -144,4 +144,166 @@ static inline pthread_t thread_start(void *(*run)(void *), void *context)
 	return thread;
 }
 
+/* --- A pool's life ------------------------------------------------------------------------
+ * For the tests that let one thing fail anywhere in it: open, borrow, nest, commit, close. The
+ * table n has one row, and x in it is what successful commits have added up to. */
+
+struct life {
+	const char *what;
+	struct pp_config config;
+	enum pp_status failure; /* How what fails is reported. */
+	unsigned n;             /* Which call failed, for the words. */
+	struct pp_pool *pool;
+	int64_t kept;
+};
+
+/* SQLite may give up a transaction by itself, which only an end of it may tell. */
+static inline void life_expect(const struct life *life, enum pp_status status, const char *doing,
+                               bool may_be_lost, const struct pp_error *error)
+{
+	char text[1024] = "";
+
+	if (status == PP_OK)
+		return;
+	pp_error_text(error, text, sizeof text);
+	CHECK_MSG(error->status == status &&
+	                  (status == life->failure || (status == PP_ROLLED_BACK && may_be_lost)),
+	          "%s, call %u: %s: %s: %s", life->what, life->n, doing, pp_status_name(status),
+	          text);
+}
+
+static inline enum pp_status life_add(struct pp_lease *lease, void *context)
+{
+	sqlite3_stmt *stmt;
+	enum pp_status status = pp_prepare(lease, "UPDATE n SET x = x + ?1", &stmt, NULL);
+
+	if (status != PP_OK)
+		return status;
+	sqlite3_bind_int64(stmt, 1, *(int64_t *)context);
+	return sqlite3_step(stmt) == SQLITE_DONE ? PP_OK : PP_SQLITE;
+}
+
+static inline enum pp_status life_nest(struct pp_lease *lease, int64_t x,
+                                       enum pp_status (*end)(struct pp_lease *, struct pp_error *))
+{
+	struct pp_error error = { 0 };
+	enum pp_status status = pp_begin(lease, &error);
+
+	if (status != PP_OK)
+		return status;
+	status = life_add(lease, &x);
+	if (status != PP_OK)
+		end = pp_rollback;
+	error = (struct pp_error){ 0 };
+	enum pp_status ended = end(lease, &error);
+
+	CHECK(ended == PP_OK ? error.doing == NULL : error.status == ended);
+	return status != PP_OK ? status : ended;
+}
+
+/* x + 1 is kept, x + 100 beside it is not. Rolling back never fails: all it needs is there. */
+static inline void life_write(struct life *life, struct pp_lease *lease)
+{
+	struct pp_error error = { 0 };
+	enum pp_status status = pp_begin(lease, &error);
+
+	life_expect(life, status, "begin", false, &error);
+	if (status != PP_OK)
+		return;
+	status = life_nest(lease, 1, pp_commit);
+	if (status == PP_OK)
+		status = life_nest(lease, 100, pp_rollback);
+	if (status != PP_OK) {
+		must(pp_rollback(lease, &error), &error);
+		CHECK(sqlite3_get_autocommit(lease->db));
+		return;
+	}
+	status = pp_commit(lease, &error);
+	life_expect(life, status, "commit", true, &error);
+	life->kept += status == PP_OK;
+}
+
+static inline void life_borrow(struct life *life, enum pp_lane lane)
+{
+	struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+	sqlite3_stmt *stmt;
+	enum pp_status status = pp_acquire(life->pool, lane, PP_FOREVER, &lease, &error);
+
+	life_expect(life, status, "acquire", false, &error);
+	if (status != PP_OK)
+		return;
+	if (lane == PP_WRITE)
+		life_write(life, &lease);
+	status = pp_prepare(&lease, "SELECT x FROM n", &stmt, &error);
+	life_expect(life, status, "prepare", false, &error);
+	if (status == PP_OK)
+		sqlite3_step(stmt);
+	CHECK_INT(pp_release(&lease), ==, PP_OK);
+}
+
+static inline void life_live(struct life *life)
+{
+	struct pp_error error = { 0 };
+	enum pp_status status = pp_open(&life->config, &life->pool, &error);
+
+	life_expect(life, status, "open", false, &error);
+	if (status != PP_OK)
+		return;
+	life_borrow(life, PP_WRITE);
+	life_borrow(life, PP_READ);
+	/* Once: a pause between attempts would only cost time. */
+	status = pp_transact(life->pool, &(struct pp_transaction){ .attempts_max = 1 }, life_add,
+	                     &(int64_t){ 1 }, &error);
+	life_expect(life, status, "transact", true, &error);
+	life->kept += status == PP_OK;
+}
+
+static inline void life_end(struct life *life)
+{
+	struct pp_closing closing = { 0 };
+
+	if (life->pool == NULL)
+		return;
+	CHECK_INT(pp_close(life->pool, PP_NO_WAIT, &closing), ==, PP_OK);
+	CHECK_INT(closing.residue_bytes, ==, 0);
+	CHECK_INT(closing.parked, ==, 0);
+	life->pool = NULL;
+}
+
+/* Nothing fails any more: the pool works, or a new one where there is none, and has what was
+ * committed. */
+static inline void life_prove(struct life *life)
+{
+	struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+	char text[512];
+	int64_t x;
+
+	if (life->pool == NULL)
+		must(pp_open(&life->config, &life->pool, &error), &error);
+	CHECK_MSG(pp_check(life->pool, text, sizeof text) == 0, "%s, call %u: %s", life->what,
+	          life->n, text);
+	acquire(life->pool, PP_READ, &lease);
+	x = number(lease.db, "SELECT x FROM n");
+	pp_release(&lease);
+	CHECK_MSG(x == life->kept, "%s, call %u: %jd committed, %jd in the file", life->what,
+	          life->n, (intmax_t)life->kept, (intmax_t)x);
+	must(pp_transact(life->pool, NULL, life_add, &(int64_t){ 1 }, &error), &error);
+	life->kept++;
+	CHECK_INT(stats(life->pool).parked, ==, 0);
+	life_end(life);
+}
+
+static inline void life_start(struct life *life)
+{
+	struct pp_lease lease = { 0 };
+
+	must(pp_open(&life->config, &life->pool, NULL), NULL);
+	acquire(life->pool, PP_WRITE, &lease);
+	sql(lease.db, "CREATE TABLE n(x); INSERT INTO n VALUES (0)");
+	pp_release(&lease);
+	life_end(life);
+}
+
 #endif

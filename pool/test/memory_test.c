@@ -168,6 +168,25 @@ TEST(mutex, of_a_foreign_connection_locks)
 	sqlite3_close(own);
 }
 
+static void *try_to_enter(void *context)
+{
+	return (void *)(intptr_t)sqlite3_mutex_try(context);
+}
+
+TEST(mutex, of_a_foreign_connection_is_not_entered_twice)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	sqlite3 *own;
+	void *rc;
+
+	CHECK_INT(sqlite3_open(":memory:", &own), ==, SQLITE_OK);
+	sqlite3_mutex_enter(sqlite3_db_mutex(own));
+	pthread_join(thread_start(try_to_enter, sqlite3_db_mutex(own)), &rc);
+	CHECK_INT((intptr_t)rc, ==, SQLITE_BUSY);
+	sqlite3_mutex_leave(sqlite3_db_mutex(own));
+	sqlite3_close(own);
+}
+
 TEST(mutex, of_a_pool_connection_only_switches_the_account)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);

@@ -56,6 +56,9 @@ TEST(open, refuses_differing_options_by_name)
 	CHECK_CONTAINS(error.message, "readers, synchronous");
 }
 
+#define TEN "0123456789"
+#define LONG_NAME TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+
 static const struct {
 	struct pp_config config;
 	const char *words;
@@ -64,6 +67,11 @@ static const struct {
 	{ { .path = "" }, "path is missing" },
 	{ { .path = ":memory:" }, "file:/NAME?vfs=memdb" },
 	{ { .path = "file:x.db" }, "only file:/NAME?vfs=memdb" },
+	{ { .path = "file:?vfs=memdb" }, "only file:/NAME?vfs=memdb" },
+	{ { .path = "file:name?vfs=memdb" }, "only file:/NAME?vfs=memdb" },
+	{ { .path = "file://host/name?vfs=memdb" }, "only file:/NAME?vfs=memdb" },
+	{ { .path = "file:/name?vfs=unix-none" }, "only file:/NAME?vfs=memdb" },
+	{ { .path = "file:/" LONG_NAME "?vfs=memdb" }, "only file:/NAME?vfs=memdb" },
 	{ { .path = "file:/?vfs=memdb" }, "only file:/NAME?vfs=memdb" },
 	{ { .path = "file:/a?cache=shared?vfs=memdb" }, "only file:/NAME?vfs=memdb" },
 	{ { .path = "/tmp" }, "not a regular file" },
@@ -86,6 +94,50 @@ TEST_ROWS(open, refuses_what_is_out_of_range, sizeof bad / sizeof *bad)
 	CHECK_INT(pp_open(&bad[row].config, &pool, &error), ==, PP_INVALID);
 	CHECK(pool == NULL);
 	CHECK_CONTAINS(error.message, bad[row].words);
+}
+
+/* The bounds are in: each option at its lowest, and at its highest. */
+TEST_ROWS(open, takes_what_is_at_the_edge_of_its_range, 2)
+{
+	static const struct pp_config edges[] = {
+		{ .readers = 1, .timeout_ms = 1, .busy_timeout_ms = 1, .line_max = 1,
+		  .overtake_ms = 1, .statements_max = 1, .statements_bytes_max = 4096,
+		  .synchronous = PP_SYNCHRONOUS_FULL },
+		{ .readers = PP_READERS_MAX, .timeout_ms = 86400000, .busy_timeout_ms = 86400000,
+		  .line_max = 65536, .overtake_ms = 60000, .statements_max = 10000,
+		  .statements_bytes_max = 1u << 30, .synchronous = PP_SYNCHRONOUS_NORMAL },
+	};
+	CLEANUP(fixture_close) struct fixture f = fixture_config(edges[row]);
+	CLEANUP(pp_release) struct pp_lease lease = { 0 };
+
+	acquire(f.pool, PP_WRITE, &lease);
+	CHECK_INT(stats(f.pool).read.connections, ==, edges[row].readers);
+	CHECK_INT(number(lease.db, "PRAGMA synchronous"), ==, row == 0 ? 2 : 1);
+}
+
+/* Which pool a file has is a matter of the file, and a memdb's of its name. */
+TEST(open, tells_files_and_memdbs_apart)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_pool *pools[4];
+	char path[128];
+
+	snprintf(path, sizeof path, "%s/b.db", f.dir);
+	const char *names[] = { f.path, path, "file:/a?vfs=memdb", "file:/b?vfs=memdb" };
+
+	for (unsigned i = 0; i < 4; i++) {
+		must(pp_open(&(struct pp_config){ .path = names[i], .readers = 1 }, &pools[i], NULL),
+		     NULL);
+		for (unsigned j = 0; j < i; j++)
+			CHECK(pools[i] != pools[j]);
+	}
+	CHECK(pools[0] == f.pool);
+	must(pp_open(&(struct pp_config){ .path = names[3], .readers = 1 }, &pools[0], NULL), NULL);
+	CHECK(pools[0] == pools[3]);
+	CHECK_INT(pp_close(pools[0], PP_NO_WAIT, NULL), ==, PP_OK);
+	pools[0] = f.pool;
+	for (unsigned i = 0; i < 4; i++)
+		CHECK_INT(pp_close(pools[i], PP_NO_WAIT, NULL), ==, PP_OK);
 }
 
 TEST(open, says_what_is_wrong_with_the_file)
@@ -112,6 +164,65 @@ TEST(open, says_what_is_wrong_with_the_file)
 	CHECK_INT(error.sqlite_code, ==, SQLITE_NOTADB);
 	CHECK(stat(f.path, &file) == 0 && file.st_size == 24000);
 	CHECK(pool == NULL);
+}
+
+static const struct {
+	const char *name, *words;
+	int number;
+} unopenable[] = {
+	{ "dangling", "No such file", ENOENT }, /* A link to nothing. */
+	{ "file/a.db", "Not a directory", ENOTDIR },
+	{ "missing/a.db", "No such file", ENOENT },
+};
+
+TEST_ROWS(open, says_why_a_file_cannot_be_made, sizeof unopenable / sizeof *unopenable)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_dir();
+	struct pp_pool *pool = NULL;
+	struct pp_error error = { 0 };
+	char path[128];
+
+	snprintf(path, sizeof path, "%s/dangling", f.dir);
+	CHECK_INT(symlink("/nowhere/at/all", path), ==, 0);
+	snprintf(path, sizeof path, "%s/file", f.dir);
+	CHECK_INT(mknod(path, S_IFREG | 0600, 0), ==, 0);
+	snprintf(path, sizeof path, "%s/%s", f.dir, unopenable[row].name);
+	CHECK_INT(pp_open(&(struct pp_config){ .path = path }, &pool, &error), ==, PP_SQLITE);
+	CHECK_INT(error.system_errno, ==, unopenable[row].number);
+	CHECK_CONTAINS(error.message, unopenable[row].words);
+	CHECK_INT(pp_open(&(struct pp_config){ .path = path }, &pool, NULL), ==, PP_SQLITE);
+	CHECK(pool == NULL);
+}
+
+static int fill_and_refuse(sqlite3 *db, void *context)
+{
+	(void)context;
+	sqlite3_exec(db, "CREATE TABLE mine(a)", NULL, NULL, NULL);
+	return SQLITE_AUTH;
+}
+
+static int unlink_and_refuse(sqlite3 *db, void *context)
+{
+	(void)db;
+	unlink(context);
+	return SQLITE_AUTH;
+}
+
+/* A file that a failing open made goes with it, but never what somebody put into one. */
+TEST(open, that_fails_takes_back_only_an_empty_file)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_dir();
+	struct pp_config config = { .path = f.path, .readers = 1, .on_open = fill_and_refuse,
+		                    .on_open_context = f.path, .journal = PP_JOURNAL_KEEP };
+	struct pp_pool *pool = NULL;
+	struct stat file;
+
+	CHECK_INT(pp_open(&config, &pool, NULL), ==, PP_SQLITE);
+	CHECK(stat(f.path, &file) == 0 && file.st_size > 0);
+	CHECK_INT(unlink(f.path), ==, 0);
+	config.on_open = unlink_and_refuse;
+	CHECK_INT(pp_open(&config, &pool, NULL), ==, PP_SQLITE);
+	CHECK(stat(f.path, &file) != 0);
 }
 
 static int refuse(sqlite3 *db, void *context)
@@ -244,6 +355,9 @@ TEST(close, leaves_what_is_lent_and_may_be_called_again)
 	CHECK_INT(closing.leased, ==, 0);
 	CHECK_INT(closing.residue_bytes, ==, 0);
 	CHECK_INT(pp_close(f.pool, PP_NO_WAIT, NULL), ==, PP_CLOSED);
+	closing.leased = 77;
+	CHECK_INT(pp_close(f.pool, PP_NO_WAIT, &closing), ==, PP_CLOSED);
+	CHECK_INT(closing.leased, ==, 77); /* Written on success, and with PP_LEASED. */
 }
 
 struct closer {

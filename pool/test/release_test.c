@@ -8,6 +8,7 @@ TEST(release, of_an_empty_lease_is_nothing)
 
 	CHECK_INT(pp_release(&lease), ==, PP_OK);
 	CHECK_INT(pp_release(NULL), ==, PP_OK);
+	CHECK_INT(pp_begin(&lease, NULL), ==, PP_MISUSE);
 }
 
 TEST(release, empties_the_lease)
@@ -58,6 +59,7 @@ static const struct {
 	  COUNTER(dirty_settings) },
 	{ "temporary virtual table", "CREATE VIRTUAL TABLE temp.mine USING fts5(a)", true,
 	  COUNTER(dirty_settings) },
+	{ "virtual table", "CREATE VIRTUAL TABLE mine USING fts4(a)", false, 0 },
 	{ "attached file", "ATTACH ':memory:' AS mine", true, COUNTER(dirty_settings) },
 	{ "pragma", "PRAGMA recursive_triggers=ON", true, COUNTER(dirty_settings) },
 	{ "pragma that only tells", "PRAGMA table_info(t)", false, 0 },
@@ -146,6 +148,59 @@ TEST(release, meets_a_statement_that_is_not_its_own)
 	}
 }
 
+/* A foreign statement and an open transaction: both are mended, and both are counted. */
+TEST(release, meets_a_foreign_statement_in_an_open_transaction)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *mine = NULL;
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "BEGIN IMMEDIATE; INSERT INTO t VALUES (1, 1)");
+	CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT * FROM t", -1, &mine, NULL), ==, SQLITE_OK);
+	CHECK_INT(sqlite3_step(mine), ==, SQLITE_ROW);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).dirty_statements, ==, 1);
+	CHECK_INT(stats(f.pool).dirty_transaction, ==, 1);
+	CHECK_INT(stats(f.pool).dirty, ==, 1);
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "INSERT INTO t VALUES (2, 2)"); /* The lock is free, the row was undone. */
+	CHECK_INT(number(lease.db, "SELECT sum(id) FROM t"), ==, 2);
+	pp_release(&lease);
+	sqlite3_finalize(mine);
+}
+
+static int refuse_the_third(sqlite3 *db, void *context)
+{
+	(void)db;
+	return ++*(int *)context == 3 ? SQLITE_AUTH : SQLITE_OK;
+}
+
+/* The slot stays empty until a connection can be opened in it; who borrows next tries again. */
+TEST(release, retires_and_who_comes_next_is_told_when_it_cannot_be_opened_anew)
+{
+	int opened = 0;
+	CLEANUP(fixture_close) struct fixture f = fixture_config((struct pp_config){
+	        .readers = 1, .on_open = refuse_the_third, .on_open_context = &opened });
+	struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+	char text[256];
+
+	acquire(f.pool, PP_READ, &lease);
+	sql(lease.db, "PRAGMA cache_size=10");
+	pp_release(&lease);
+	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_FOREVER, &lease, &error), ==, PP_SQLITE);
+	CHECK(lease.db == NULL && lease.slot == NULL);
+	CHECK_INT(error.sqlite_code, ==, SQLITE_AUTH);
+	CHECK_INT(error.connections, ==, 2);
+	CHECK_INT(stats(f.pool).read.open, ==, 0);
+	CHECK_INT(stats(f.pool).read.leased, ==, 0);
+	CHECK_MSG(pp_check(f.pool, text, sizeof text) == 0, "%s", text);
+	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_NO_WAIT, &lease, &error), ==, PP_OK);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).read.open, ==, 1);
+}
+
 /* Finalizing a blob's hidden statement is a use after free: it is left to its owner, and its write
  * lock is taken from it. */
 TEST(release, takes_the_write_lock_from_a_forgotten_blob)
@@ -165,6 +220,57 @@ TEST(release, takes_the_write_lock_from_a_forgotten_blob)
 	pp_release(&lease);
 	CHECK_INT(sqlite3_blob_read(blob, &byte, 1, 0), ==, SQLITE_ABORT_ROLLBACK);
 	sqlite3_blob_close(blob);
+}
+
+/* Their statements look like a borrower's: the connection was closed at every release. */
+static const char *const virtual_tables[] = {
+	"CREATE VIRTUAL TABLE v USING fts5(a); INSERT INTO v VALUES ('one word')",
+	"CREATE VIRTUAL TABLE v USING fts4(a); INSERT INTO v VALUES ('one word')",
+	"CREATE VIRTUAL TABLE v USING rtree(id, x, y); INSERT INTO v VALUES (1, 2, 3)",
+};
+
+TEST_ROWS(release, keeps_a_connection_for_virtual_tables_own_statements,
+          sizeof virtual_tables / sizeof *virtual_tables)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *mine;
+
+	for (unsigned i = 0; i < 3; i++) {
+		acquire(f.pool, PP_WRITE, &lease);
+		sql(lease.db, i == 0 ? virtual_tables[row] : "INSERT INTO v SELECT * FROM v");
+		sql(lease.db, row < 2 ? "SELECT * FROM v WHERE v MATCH 'word'" : "SELECT * FROM v");
+		pp_release(&lease);
+		CHECK_INT(stats(f.pool).retired, ==, 0);
+		CHECK_INT(stats(f.pool).dirty, ==, 0);
+		if (row == 2)
+			break; /* Its ids are unique. */
+	}
+	/* A borrower's that is in the middle of its rows is not taken for theirs. */
+	acquire(f.pool, PP_WRITE, &lease);
+	CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT * FROM v", -1, &mine, NULL), ==, SQLITE_OK);
+	CHECK_INT(sqlite3_step(mine), ==, SQLITE_ROW);
+	pp_release(&lease);
+	sqlite3_finalize(mine);
+	CHECK_INT(stats(f.pool).retired, ==, 1);
+}
+
+/* Nor are more than they could need: a borrower who forgets one in each lease is found out. */
+TEST(release, does_not_take_any_number_for_virtual_tables)
+{
+	enum { FORGOTTEN = 40 };
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *mine[FORGOTTEN];
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "CREATE VIRTUAL TABLE v USING rtree(id, x, y)");
+	for (unsigned i = 0; i < FORGOTTEN; i++)
+		CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT 1", -1, &mine[i], NULL), ==, SQLITE_OK);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).retired, ==, 1);
+	for (unsigned i = 0; i < FORGOTTEN; i++)
+		sqlite3_finalize(mine[i]);
 }
 
 /* --- Hooks, handlers, limits --------------------------------------------------------------- */

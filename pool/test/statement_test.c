@@ -151,6 +151,31 @@ TEST(statement, bytes_are_bounded)
 	CHECK_INT(stats(f.pool).statements, <, 100);
 }
 
+/* Many more than a table has room for, were it not made for that many. */
+TEST(statement, is_found_again_among_many)
+{
+	CLEANUP(fixture_close) struct fixture f =
+	        fixture_config((struct pp_config){ .readers = 1, .statements_max = 10000,
+	                                           .statements_bytes_max = 1u << 30 });
+	enum { MANY = 300 };
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *stmts[MANY];
+	char text[32];
+
+	acquire(f.pool, PP_READ, &lease);
+	for (unsigned round = 0; round < 2; round++)
+		for (int i = 0; i < MANY; i++) {
+			snprintf(text, sizeof text, "SELECT %d", i);
+			if (round == 0)
+				stmts[i] = prepare(&lease, text);
+			else
+				CHECK(prepare(&lease, text) == stmts[i]);
+		}
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).statements, ==, MANY);
+	CHECK_INT(stats(f.pool).statement_evictions, ==, 0);
+}
+
 TEST(statement, survives_a_change_of_schema)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);

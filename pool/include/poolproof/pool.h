@@ -26,7 +26,8 @@
  *            connection has an account of its own, exact to the byte (see pp_setup).
  * Errors     Functions return enum pp_status. A ret_... parameter is written on success only, a
  *            reterr_... parameter on failure only; reterr_error may be NULL. Nothing in a struct
- *            pp_error needs freeing, and filling it in needs no memory.
+ *            pp_error needs freeing, and filling it in needs no memory. A NULL where none is
+ *            allowed, or a lane that is none, is the programmer's error and asserts, in every build.
  *
  * Caveats
  *   - A pool cannot be used in a child after fork(); open one there.
@@ -102,8 +103,13 @@ enum pp_lane { PP_READ = 1, PP_WRITE = 2 };
 struct pp_deadline {
 	uint64_t ns;
 };
+#ifdef __cplusplus
+#define PP_NO_WAIT (pp_deadline{ 1 })
+#define PP_FOREVER (pp_deadline{ UINT64_MAX })
+#else
 #define PP_NO_WAIT ((struct pp_deadline){ 1 })          /* Now or not at all. */
 #define PP_FOREVER ((struct pp_deadline){ UINT64_MAX }) /* Never give up. */
+#endif
 PP_API struct pp_deadline pp_in_ms(uint64_t timeout_ms);
 
 /* One thing that went wrong on the way. */
@@ -294,7 +300,8 @@ PP_API enum pp_status pp_begin(struct pp_lease *lease, struct pp_error *reterr_e
  */
 PP_API enum pp_status pp_commit(struct pp_lease *lease, struct pp_error *reterr_error);
 /* Undo what the matching pp_begin() began. When SQLite has rolled back already, that is success.
- * Fails with PP_MISUSE (nothing was begun), PP_SQLITE (the connection will be closed). */
+ * Fails with PP_MISUSE (nothing was begun), and with PP_SQLITE or PP_NOMEM: the release then closes
+ * the connection, which undoes it too. */
 PP_API enum pp_status pp_rollback(struct pp_lease *lease, struct pp_error *reterr_error);
 
 /* Zeroed, or NULL in its place: a write, the pool's timeout, ten attempts. */

@@ -47,10 +47,14 @@ struct harness_scenario {
 	const char *load;     /* What load is put on. */
 	const char *passes;   /* When it passes. */
 
-	/* Options of its own: argp's table (keys >= 0x1000), and a function that reads one. It
+	/* Options of its own: argp's table (keys >= 0x1000, or a letter), and a function that reads one. It
 	 * returns NULL, or what is wrong with the value, in words. */
 	const struct argp_option *options;
 	const char *(*option)(int key, const char *value);
+	/* When all are read: NULL, or what is lacking, in words (exit code 2). May be NULL. */
+	const char *(*complete)(void);
+	/* An operation that fails makes the run FAIL; else only gates judge errors. */
+	bool errors_fail;
 
 	/* In the child process. Ends by returning; says what failed by harness_fail(). */
 	void (*body)(struct harness_run *run);

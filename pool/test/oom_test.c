@@ -1,0 +1,186 @@
+/* Out of memory: every allocation of a pool's life fails once, and from then on. Nothing leaks,
+ * nothing half done is kept, and the pool works again when there is memory again. */
+/* SPDX-License-Identifier: MIT */
+#include "fixture.h"
+
+/* --- An allocator with a plan ------------------------------------------------------------- */
+
+/* SQLite gives memory methods no context, so the plan is the process's; each test has its own. */
+static struct {
+	sqlite3_mem_methods real;
+	unsigned calls;   /* Allocations since the plan was made. */
+	unsigned fail_at; /* Which of them fails; 0: none does. */
+	bool lasting;     /* And all after it. */
+	unsigned failed;
+} heap;
+
+static bool heap_fails(void)
+{
+	bool fails = ++heap.calls == heap.fail_at ||
+	             (heap.lasting && heap.fail_at != 0 && heap.calls > heap.fail_at);
+
+	heap.failed += fails;
+	return fails;
+}
+
+static void *heap_malloc(int size)
+{
+	return heap_fails() ? NULL : heap.real.xMalloc(size);
+}
+
+static void *heap_realloc(void *block, int size)
+{
+	return heap_fails() ? NULL : heap.real.xRealloc(block, size);
+}
+
+static void heap_plan(unsigned fail_at, bool lasting)
+{
+	heap.calls = heap.failed = 0;
+	heap.fail_at = fail_at;
+	heap.lasting = lasting;
+}
+
+static void heap_wrap(void)
+{
+	sqlite3_mem_methods failing;
+
+	CHECK_INT(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &heap.real), ==, SQLITE_OK);
+	failing = heap.real;
+	failing.xMalloc = heap_malloc;
+	failing.xRealloc = heap_realloc;
+	CHECK_INT(sqlite3_config(SQLITE_CONFIG_MALLOC, &failing), ==, SQLITE_OK);
+}
+
+/* Below the pool's methods, so that these, and its mutexes, are refused too. jemalloc's arenas are
+ * not SQLite's allocator: there the pool itself is what is wrapped. */
+static void heap_install(void)
+{
+	sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0); /* It would hide the small ones. */
+#ifdef PP_JEMALLOC
+	CHECK_INT(pp_setup(0), ==, PP_OK);
+	heap_wrap();
+#else
+	heap_wrap();
+	CHECK_INT(pp_setup(0), ==, PP_OK);
+#endif
+}
+
+/* --- It fails ----------------------------------------------------------------------------- */
+
+static int no_sync(sqlite3 *db, void *context)
+{
+	(void)context; /* Power does not fail here, and thousands of syncs would take long. */
+	return sqlite3_exec(db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
+}
+
+/* What is refused from then on fails much alike for neighbours: there a stride is enough. */
+static const struct {
+	const char *what;
+	enum pp_journal journal;
+	bool lasting, through_close;
+	unsigned stride;
+} sweeps[] = {
+	{ "WAL, once", PP_JOURNAL_WAL, false, false, 1 },
+	{ "WAL, from then on", PP_JOURNAL_WAL, true, false, 5 },
+	{ "WAL, from then on, also at the close", PP_JOURNAL_WAL, true, true, 5 },
+	{ "journal, once", PP_JOURNAL_DELETE, false, false, 1 },
+	{ "journal, from then on", PP_JOURNAL_DELETE, true, false, 5 },
+	{ "journal, from then on, also at the close", PP_JOURNAL_DELETE, true, true, 5 },
+};
+
+TEST_ROWS(oom, anywhere_leaves_a_whole_pool, sizeof sweeps / sizeof *sweeps)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_dir();
+	struct life life = { .what = sweeps[row].what,
+		             .failure = PP_NOMEM,
+		             .config = { .path = f.path,
+		                         .readers = 1,
+		                         .on_open = no_sync,
+		                         .journal = sweeps[row].journal } };
+	unsigned failed, met = 0;
+
+	heap_install();
+	life_start(&life);
+	for (life.n = 1;; life.n += sweeps[row].stride * slowness()) {
+		heap_plan(life.n, sweeps[row].lasting);
+		life_live(&life);
+		/* A pool that met one failure must work on; only where none came does it close. */
+		if (sweeps[row].lasting ? sweeps[row].through_close : heap.failed == 0)
+			life_end(&life);
+		failed = heap.failed;
+		heap_plan(0, false);
+		life_prove(&life);
+		if (failed == 0)
+			break;
+		met++;
+	}
+	CHECK_MSG(met >= 100 / sweeps[row].stride / slowness(), "%s: the plan met %u allocations",
+	          sweeps[row].what, met);
+}
+
+/* SQLite initialises itself with the first pool; a program that had no memory then has it later. */
+TEST_ROWS(oom, at_the_first_open_is_not_for_ever, 2)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_dir();
+	struct pp_config config = { .path = f.path, .readers = 1 };
+	struct pp_error error = { 0 };
+
+	heap_install();
+	for (unsigned n = 1; f.pool == NULL; n++) {
+		heap_plan(n, row == 1);
+		enum pp_status status = pp_open(&config, &f.pool, &error);
+
+		CHECK_MSG(status == PP_OK || status == PP_NOMEM, "allocation %u: %s: %s", n,
+		          pp_status_name(status), error.message);
+	}
+	heap_plan(0, false);
+}
+
+/* The text after the statement is compiled to see whether it is a second one. */
+TEST(oom, in_a_comment_is_no_second_statement)
+{
+	CLEANUP(fixture_close) struct fixture f = { 0 };
+	CLEANUP(pp_release) struct pp_lease lease = { 0 };
+	enum pp_status status = PP_NOMEM;
+	struct pp_error error = { 0 };
+	sqlite3_stmt *stmt;
+
+	heap_install();
+	f = fixture_open(1);
+	acquire(f.pool, PP_READ, &lease);
+	for (unsigned n = 1; status != PP_OK; n++) {
+		heap_plan(n, false);
+		status = pp_prepare(&lease, "SELECT 1; -- the end", &stmt, &error);
+		CHECK_MSG(status == PP_OK || status == PP_NOMEM, "allocation %u: %s: %s", n,
+		          pp_status_name(status), error.message);
+	}
+	heap_plan(0, false);
+}
+
+/* A setting expires every statement, the pool's own too: here ROLLBACK itself finds no memory. The
+ * connection goes, and what was open on it with it. */
+TEST(oom, at_the_rollback_costs_the_connection)
+{
+	CLEANUP(fixture_close) struct fixture f = { 0 };
+	struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+	enum pp_status status;
+
+	heap_install();
+	f = fixture_open(1);
+	acquire(f.pool, PP_WRITE, &lease);
+	must(pp_begin(&lease, &error), &error);
+	sql(lease.db, "INSERT INTO t VALUES (1, 1)");
+	sqlite3_db_config(lease.db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+	heap_plan(1, true);
+	status = pp_rollback(&lease, &error);
+	CHECK_INT(status, !=, PP_OK);
+	CHECK_INT(status, ==, error.status);
+	CHECK_STR(error.doing, "ROLLBACK");
+	CHECK_INT(pp_release(&lease), ==, PP_OK);
+	heap_plan(0, false);
+	CHECK_INT(stats(f.pool).retired, ==, 1);
+	acquire(f.pool, PP_WRITE, &lease);
+	CHECK_INT(number(lease.db, "SELECT count(*) FROM t"), ==, 0);
+	pp_release(&lease);
+}
