@@ -3,7 +3,7 @@
 
 VARIANTS := release instrumented coverage asan tsan valgrind
 VARIANT  ?= release
-ifeq ($(filter $(VARIANT),$(VARIANTS)),)
+ifneq ($(words $(VARIANT))$(filter $(VARIANT),$(VARIANTS)),1$(VARIANT))
 $(error unknown VARIANT '$(VARIANT)'; known: $(VARIANTS))
 endif
 
@@ -70,7 +70,7 @@ LINK_CHECK   := -lcheck_pic -lsubunit -lrt -lm
 .SECONDARY:
 
 ##@ Build
-all: $(POOL) $(POOL_SO) $(COMMAND) $(SCENARIOS) ## Library, command and scenarios of one VARIANT
+all: $(POOL) $(POOL_SO) $(COMMAND) $(SCENARIOS) ## Library, command, scenarios
 
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -108,11 +108,11 @@ setup:
 	@ci/setup
 
 ##@ Test
-check: setup ## Unit tests of one VARIANT (release unless named)
+check: setup ## Unit tests of one VARIANT (release)
 	@$(MAKE) --no-print-directory VARIANT=$(VARIANT) all check-built
 
-# One test program of one VARIANT: make one T=pool A=acquire
-one: $(B)/$(T)-tests
+T ?= pool
+one: $(B)/$(T)-tests ## Tests of T=pool|harness|reports whose name has A=word
 	@$(RUN.$(VARIANT)) $< $(A)
 
 .PHONY: one check check-built check-all gate nightly help clean format install all
@@ -174,7 +174,7 @@ gate-coverage:
 check-all: ## Unit tests in all six variants
 	@for v in $(VARIANTS); do $(MAKE) --no-print-directory check VARIANT=$$v || exit 1; done
 
-nightly: setup ## Everything that takes longer: all variants, long runs, both targets
+nightly: setup ## What takes longer: all variants, long runs
 	@ci/setup nightly
 	@$(MAKE) --no-print-directory check-all
 	@$(MAKE) --no-print-directory VARIANT=release all
@@ -185,7 +185,7 @@ nightly: setup ## Everything that takes longer: all variants, long runs, both ta
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60
 
 ##@ Install
-install: all ## Library, header, pkg-config file, command and manual page under PREFIX
+install: all ## Library, header, pkg-config, command, manual page
 	install -d $(DESTDIR)$(PREFIX)/include/poolproof $(DESTDIR)$(PREFIX)/lib/pkgconfig \
 		$(DESTDIR)$(PREFIX)/lib/poolproof/scenarios $(DESTDIR)$(PREFIX)/bin \
 		$(DESTDIR)$(PREFIX)/share/man/man1
@@ -201,6 +201,7 @@ install: all ## Library, header, pkg-config file, command and manual page under 
 		'Description: a pool of SQLite connections for threaded programs' \
 		'Requires: sqlite3' 'Libs: -L$${prefix}/lib -lpoolproof -pthread' \
 		'Cflags: -I$${prefix}/include' >$(DESTDIR)$(PREFIX)/lib/pkgconfig/poolproof.pc
+	@[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || echo 'install: run ldconfig, or set LD_LIBRARY_PATH'
 
 ##@ Keep tidy
 format: ## Lay the sources out by .clang-format
