@@ -35,7 +35,6 @@ struct statement {
 	sqlite3_stmt *stmt;
 	uint64_t hash;
 	size_t bytes;
-	unsigned dirty;   /* What preparing it told the authorizer; see connection.c. */
 	bool taken;       /* By the lease now; is in the taken list. */
 	bool spare;       /* A second copy of a text; not in a bucket, goes at the release. */
 	struct statement *bucket_next;

@@ -142,11 +142,8 @@ static void evict(struct statements *s)
 
 /* --- Taking and giving back --------------------------------------------------------------- */
 
-static void take(struct connection *c, struct statement *e)
+static void take(struct statements *s, struct statement *e)
 {
-	struct statements *s = &c->statements;
-
-	c->dirty |= e->dirty;
 	used_unlink(s, e);
 	used_push(s, e);
 	if (e->taken)
@@ -243,7 +240,6 @@ static enum pp_status add(struct connection *c, const char *sql, uint64_t hash, 
 	struct statements *s = &c->statements;
 	size_t size = sizeof(struct statement) + strlen(sql) + 1;
 	struct statement *e = buckets_make(s) ? sqlite3_malloc64(size) : NULL;
-	unsigned dirty_before = c->dirty;
 	enum pp_status status;
 
 	if (e == NULL)
@@ -251,10 +247,7 @@ static enum pp_status add(struct connection *c, const char *sql, uint64_t hash, 
 	*e = (struct statement){ .hash = hash, .spare = spare };
 	memcpy(e->sql, sql, size - sizeof *e);
 	c->foreign |= connection_has_foreign(c); /* Ours would hide it. */
-	c->dirty = 0;
 	status = compile(c, sql, &e->stmt, error);
-	e->dirty = c->dirty;
-	c->dirty |= dirty_before;
 	if (status != PP_OK) {
 		sqlite3_free(e);
 		return status;
@@ -286,7 +279,7 @@ enum pp_status statement_take(struct connection *c, const char *sql, sqlite3_stm
 			return status;
 		count(&s->misses);
 	}
-	take(c, e);
+	take(s, e);
 	if (over_bounds(s))
 		evict(s);
 	*ret_stmt = e->stmt;

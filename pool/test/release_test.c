@@ -92,7 +92,7 @@ TEST_ROWS(release, mends_or_retires, sizeof rows / sizeof *rows)
 	pp_release(&lease);
 }
 
-/* A cached statement is prepared once, but dirties the connection each time it is taken. */
+/* The cache goes with the connection, so nothing that was prepared with an effect is met again. */
 TEST(release, retires_for_a_setting_made_through_the_cache)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);

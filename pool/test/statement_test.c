@@ -57,7 +57,8 @@ TEST(statement, comes_reset_and_with_empty_bindings)
 		CHECK_INT(sqlite3_step(stmt), ==, SQLITE_ROW);
 		CHECK_INT(sqlite3_column_int(stmt, 0), ==, 1);
 		CHECK_INT(sqlite3_step(stmt), ==, SQLITE_DONE);
-		sqlite3_bind_int(stmt, 1, 5);
+		sqlite3_reset(stmt); /* In the middle it would be SQLITE_MISUSE. */
+		CHECK_INT(sqlite3_bind_int(stmt, 1, 5), ==, SQLITE_OK);
 	}
 	pp_release(&lease);
 	acquire(f.pool, PP_READ, &lease);

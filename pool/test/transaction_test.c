@@ -406,7 +406,8 @@ TEST(transact, on_the_read_lane_reads)
 /* A handle of our own stands for another process: between handles SQLite locks just the same. */
 TEST(busy, waits_for_a_foreign_lock_only_until_the_deadline)
 {
-	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	CLEANUP(fixture_close) struct fixture f = /* A day: only the deadline can end it. */
+	        fixture_config((struct pp_config){ .readers = 1, .busy_timeout_ms = 86400000 });
 	struct job job = { .sql = "INSERT INTO t DEFAULT VALUES" };
 	struct pp_error error;
 	sqlite3 *other;
