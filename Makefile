@@ -125,7 +125,7 @@ PP           := $(BUILD)/instrumented/poolproof
 GATE_SECONDS ?= 20
 GATE_SEED    ?= $(shell date +%s)
 
-gate: setup ## The main job: scenarios, leaks, coverage, reports; PASS or FAIL
+gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
 	@$(MAKE) --no-print-directory VARIANT=instrumented all
 	@$(MAKE) --no-print-directory VARIANT=valgrind all
 	@$(MAKE) --no-print-directory VARIANT=coverage all $(TESTS:$(B)/%=$(BUILD)/coverage/%)

@@ -105,32 +105,67 @@ TEST(line, becomes_strict_when_its_head_is_overdue)
 	CHECK(!atomic_load(&line->strict)); /* Nobody waits: overtaking is no harm any more. */
 }
 
-/* The handshake alone, as in a litmus test: one gives back, one waits, a million times. With a
- * release store in place of the exchange wake-ups are lost, and this ends by its time limit. */
-enum { HANDSHAKES = 100000 };
+/*
+ * The handshake as a litmus test, on the pool's own giving back: the giver's exchange and its look
+ * at line->waiting against what a waiter does first, adding itself and looking at the slot. With a
+ * release store in place of the exchange the giver's look overtakes the store, and in some rounds
+ * each misses the other. That the giver has seen the waiter shows by the line being served: serving
+ * an empty line takes its strictness back.
+ */
+enum { HANDSHAKES = 300000 };
 
-static void *take_turns(void *context)
+struct handshake {
+	struct slot *slot;
+	struct line *line;
+	_Alignas(CACHE_LINE) atomic_uint begun, ended; /* Rounds, by the giver and by the waiter. */
+	unsigned rounds;
+	_Alignas(CACHE_LINE) unsigned seen; /* The slot's state, as the waiter saw it. */
+};
+
+static void spin_until(atomic_uint *round, unsigned value)
 {
-	struct pp_pool *pool = context;
+	for (unsigned looks = 1; atomic_load(round) != value; looks++)
+		if (looks % 4096 == 0)
+			sched_yield();
+}
 
-	for (unsigned i = 0; i < HANDSHAKES / slowness() / slowness(); i++) {
-		struct slot *slot = line_claim(pool, PP_WRITE);
+static void *add_and_look(void *context)
+{
+	struct handshake *h = context;
 
-		if (slot == NULL)
-			CHECK_INT(line_wait(pool, PP_WRITE, UINT64_MAX, &slot), ==, PP_OK);
-		line_give_back(pool, slot, SLOT_IDLE);
+	for (unsigned i = 1; i <= h->rounds; i++) {
+		spin_until(&h->begun, i);
+		for (volatile unsigned pause = 0; pause < i % 16; pause++)
+			;
+		atomic_fetch_add(&h->line->waiting, 1);
+		h->seen = atomic_load(&h->slot->state);
+		atomic_store(&h->ended, i);
 	}
 	return NULL;
 }
 
 TEST(line, loses_no_wakeup)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .overtake_ms = 60000 });
-	pthread_t threads[2];
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct handshake h = { .slot = line_claim(f.pool, PP_WRITE),
+		               .line = pool_lane(f.pool, PP_WRITE)->line,
+		               .rounds = HANDSHAKES / slowness() / slowness() };
+	pthread_t waiter = thread_start(add_and_look, &h);
+	unsigned lost = 0;
 
-	for (unsigned i = 0; i < 2; i++)
-		threads[i] = thread_start(take_turns, f.pool);
-	for (unsigned i = 0; i < 2; i++)
-		pthread_join(threads[i], NULL);
+	for (unsigned i = 1; i <= h.rounds; i++) {
+		atomic_store(&h.slot->state, SLOT_LEASED);
+		atomic_store(&h.line->waiting, 0);
+		atomic_store(&h.line->strict, true);
+		atomic_store(&h.begun, i);
+		for (volatile unsigned pause = 0; pause < i / 16 % 64; pause++)
+			; /* Walk through the moments at which the two can meet. */
+		line_give_back(f.pool, h.slot, SLOT_IDLE);
+		spin_until(&h.ended, i);
+		lost += h.seen == SLOT_LEASED && atomic_load(&h.line->strict);
+	}
+	pthread_join(waiter, NULL);
+	atomic_store(&h.line->waiting, 0);
+	atomic_store(&h.line->strict, false);
+	CHECK_INT(lost, ==, 0);
 }

@@ -385,7 +385,8 @@ static void *acquire_forever(void *context)
 
 TEST(close, wakes_the_waiters_and_waits_for_the_last_release)
 {
-	CLEANUP(fixture_remove) struct fixture f = fixture_open(1);
+	CLEANUP(fixture_remove) struct fixture f = /* Else the head looks by itself. */
+	        fixture_config((struct pp_config){ .readers = 1, .overtake_ms = 60000 });
 	struct closer closer = { .f = &f };
 	struct pp_lease lease = { 0 };
 	pthread_t waiter, closing;

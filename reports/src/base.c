@@ -209,6 +209,22 @@ bool report_read(struct report_arena *arena, const char *path, char **ret_text, 
 	return true;
 }
 
+json_t *report_read_json(struct report_arena *arena, const char *path, size_t flags,
+                         const char **reterr_text)
+{
+	json_error_t error;
+	json_t *json;
+	size_t size;
+	char *text;
+
+	if (!report_read(arena, path, &text, &size, reterr_text))
+		return NULL;
+	json = json_loadb(text, size, flags, &error);
+	if (json == NULL)
+		*reterr_text = report_print(arena, "%s:%d: %s", path, error.line, error.text);
+	return json;
+}
+
 static int by_name(const void *a, const void *b)
 {
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -254,10 +270,15 @@ bool report_make_folder(struct report_arena *arena, const char *path, const char
 		if (kept != '/' && kept != '\0')
 			continue;
 		*slash = '\0';
-		if (*part != '\0' && mkdir(part, 0777) != 0 && !report_is_folder(part)) {
-			*reterr_text = report_print(arena, "%s: cannot make this folder: %s", part,
-			                            strerror(errno));
-			return false;
+		if (*part != '\0' && mkdir(part, 0777) != 0) {
+			int why = errno; /* Looking whether it is there may fail as well. */
+
+			if (!report_is_folder(part)) {
+				*reterr_text =
+					report_print(arena, "%s: cannot make this folder: %s", part,
+				                     strerror(why));
+				return false;
+			}
 		}
 		*slash = kept;
 		if (kept == '\0')
@@ -271,7 +292,9 @@ bool report_output_open(struct report_arena *arena, const char *path,
 	struct report_output output = {.path = path};
 
 	output.temporary = report_print(arena, "%s.%ld", path, (long)getpid());
-	output.stream = fopen(output.temporary, "wb");
+	errno = EISDIR;
+	if (!report_is_folder(path))
+		output.stream = fopen(output.temporary, "wb");
 	if (output.stream == NULL) {
 		*reterr_text =
 			report_print(arena, "%s: cannot be written: %s", path, strerror(errno));
@@ -281,8 +304,8 @@ bool report_output_open(struct report_arena *arena, const char *path,
 	return true;
 }
 
-bool report_output_close(struct report_arena *arena, struct report_output *output,
-                         const char **reterr_text)
+bool report_output_finish(struct report_arena *arena, struct report_output *output,
+                          const char **reterr_text)
 {
 	FILE *stream = output->stream;
 	bool failed = ferror(stream) != 0;
@@ -290,11 +313,40 @@ bool report_output_close(struct report_arena *arena, struct report_output *outpu
 	output->stream = NULL;
 	errno = failed ? EIO : 0;
 	failed |= fflush(stream) != 0 || fsync(fileno(stream)) != 0;
-	if (fclose(stream) != 0 || failed || rename(output->temporary, output->path) != 0) {
-		*reterr_text = report_print(arena, "%s: cannot be written: %s; is the disk full?",
-		                            output->path, strerror(errno));
-		unlink(output->temporary);
+	if (fclose(stream) == 0 && !failed)
+		return true;
+	*reterr_text = report_print(arena, "%s: cannot be written: %s; is the disk full?",
+	                            output->path, strerror(errno));
+	return false;
+}
+
+bool report_output_keep(struct report_arena *arena, struct report_output *output,
+                        const char **reterr_text)
+{
+	if (rename(output->temporary, output->path) != 0) {
+		*reterr_text = report_print(arena, "%s: cannot be written: %s", output->path,
+		                            strerror(errno));
 		return false;
 	}
+	output->temporary = NULL;
 	return true;
+}
+
+void report_output_drop(struct report_output *output)
+{
+	if (output->stream != NULL)
+		fclose(output->stream);
+	if (output->temporary != NULL)
+		unlink(output->temporary);
+	*output = (struct report_output){0};
+}
+
+bool report_output_close(struct report_arena *arena, struct report_output *output,
+                         const char **reterr_text)
+{
+	bool kept = report_output_finish(arena, output, reterr_text) &&
+	            report_output_keep(arena, output, reterr_text);
+
+	report_output_drop(output);
+	return kept;
 }

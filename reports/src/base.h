@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <jansson.h>
+
 /* What a command ends with; README.md, "Exit codes". */
 enum report_exit {
 	REPORT_PASS = 0,
@@ -51,19 +53,31 @@ uint64_t report_hash(uint64_t hash, const char *text); /* FNV-1a; begin with REP
 /* The whole file, NUL after its end. */
 bool report_read(struct report_arena *arena, const char *path, char **ret_text, size_t *ret_size,
                  const char **reterr_text);
+/* A JSON file, owned by the caller; NULL with "PATH:LINE: WHY". flags are jansson's. */
+json_t *report_read_json(struct report_arena *arena, const char *path, size_t flags,
+                         const char **reterr_text);
 /* The sorted names in a folder, but "." and ".."; none when it cannot be read. */
 size_t report_list(struct report_arena *arena, const char *path, const char ***ret_names);
 bool report_is_folder(const char *path);
 /* mkdir -p. */
 bool report_make_folder(struct report_arena *arena, const char *path, const char **reterr_text);
 
-/* A file that appears whole or not at all: write to .stream, then close. */
+/* A file that appears whole or not at all: write to .stream, then finish, then keep. Several that
+ * belong together are all finished before the first is kept. */
 struct report_output {
 	FILE *stream;
 	const char *path, *temporary;
 };
 bool report_output_open(struct report_arena *arena, const char *path,
                         struct report_output *ret_output, const char **reterr_text);
+/* On disk, under its temporary name. */
+bool report_output_finish(struct report_arena *arena, struct report_output *output,
+                          const char **reterr_text);
+bool report_output_keep(struct report_arena *arena, struct report_output *output,
+                        const char **reterr_text);
+/* Takes back what was not kept; nothing when it was, or was never opened. */
+void report_output_drop(struct report_output *output);
+/* Finish and keep. */
 bool report_output_close(struct report_arena *arena, struct report_output *output,
                          const char **reterr_text);
 
@@ -72,6 +86,11 @@ bool report_output_close(struct report_arena *arena, struct report_output *outpu
 void report_escape(FILE *out, const char *text);
 /* The same repair without the escaping, for JSON and terminals. */
 const char *report_clean(struct report_arena *arena, const char *text);
+
+/* Words filled into lines of 80 columns from column indent on; the cursor stands at column at. */
+void report_fill(FILE *out, int at, int indent, const char *text);
+/* Characters on the terminal, not bytes. */
+int report_width(const char *text);
 
 /* What a number counts. In the program: ns, bytes, 1/s, per cent. */
 enum report_unit { REPORT_COUNT, REPORT_TIME, REPORT_BYTES, REPORT_RATE, REPORT_PERCENT };

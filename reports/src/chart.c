@@ -302,7 +302,7 @@ void report_chart_write(struct report_arena *arena, FILE *out, const struct repo
 	y_axis(&p);
 	x_axis(&p);
 	legend(&p);
-	for (unsigned s = 0; s < chart->count; s++) {
+	for (unsigned s = chart->count; s-- > 0;) { /* The first is the most important: on top. */
 		if (has_value(&p, &chart->series[s]))
 			line(&p, s);
 	}

@@ -21,6 +21,8 @@ static error_t report_option(int key, char *value, struct argp_state *state)
 
 	switch (key) {
 	case 'o':
+		if (*value == '\0')
+			argp_error(state, "--out: an empty name");
 		o->out = value;
 		return 0;
 	case 'g':
@@ -42,19 +44,35 @@ static error_t report_option(int key, char *value, struct argp_state *state)
 typedef void writer(struct report_arena *arena, FILE *out, const struct report_inputs *inputs,
                     const struct report_judgement *judgement);
 
-static int write_one(struct report_session *s, const char *folder, const char *name, writer *write,
-                     const struct report_judgement *judgement)
-{
-	struct report_output out = {0};
-	const char *error, *path = report_print(&s->arena, "%s/%s", folder, name);
+static const struct {
+	const char *name;
+	writer *write;
+} files[] = {{"report.json", report_write_json},
+             {"junit.xml", report_write_junit},
+             {"index.html", report_write_page}};
+enum { FILES = sizeof files / sizeof *files };
 
-	if (!report_output_open(&s->arena, path, &out, &error))
-		return report_complain(REPORT_CANNOT, "%s", error);
-	write(&s->arena, out.stream, &s->inputs, judgement);
-	if (!report_output_close(&s->arena, &out, &error))
-		return report_complain(REPORT_CANNOT, "%s", error);
-	printf("%s\n", path);
-	return REPORT_PASS;
+/* All or none: what is there from before stays, whole, until all three are on the disk. */
+static bool write_files(struct report_session *s, const char *folder,
+                        const struct report_judgement *judgement, const char **reterr_text)
+{
+	struct report_output outs[FILES] = {0};
+	bool written = true;
+
+	for (int i = 0; i < FILES && written; i++) {
+		const char *path = report_print(&s->arena, "%s/%s", folder, files[i].name);
+
+		written = report_output_open(&s->arena, path, &outs[i], reterr_text);
+		if (!written)
+			break;
+		files[i].write(&s->arena, outs[i].stream, &s->inputs, judgement);
+		written = report_output_finish(&s->arena, &outs[i], reterr_text);
+	}
+	for (int i = 0; i < FILES && written; i++)
+		written = report_output_keep(&s->arena, &outs[i], reterr_text);
+	for (int i = 0; i < FILES; i++)
+		report_output_drop(&outs[i]);
+	return written;
 }
 
 static int write_all(struct report_options *o)
@@ -62,21 +80,18 @@ static int write_all(struct report_options *o)
 	struct report_session *s = &o->session;
 	struct report_judgement judgement;
 	const char *error, *folder = o->out;
-	int code;
 
 	if (folder == NULL)
 		folder = report_print(&s->arena, "%s/report",
 		                      report_build_folder(&s->arena, o->request.folder));
 	if (!report_judge(&s->arena, &s->inputs, &judgement, &error))
 		return report_complain(REPORT_USAGE, "%s", error);
-	if (!report_make_folder(&s->arena, folder, &error))
+	if (!report_make_folder(&s->arena, folder, &error) ||
+	    !write_files(s, folder, &judgement, &error))
 		return report_complain(REPORT_CANNOT, "%s", error);
-	code = write_one(s, folder, "report.json", report_write_json, &judgement);
-	if (code == REPORT_PASS)
-		code = write_one(s, folder, "junit.xml", report_write_junit, &judgement);
-	if (code == REPORT_PASS)
-		code = write_one(s, folder, "index.html", report_write_page, &judgement);
-	return code;
+	for (int i = 0; i < FILES; i++)
+		printf("%s/%s\n", folder, files[i].name);
+	return REPORT_PASS;
 }
 
 int report_report_main(int argc, char **argv, const char *folder)
@@ -116,7 +131,9 @@ static error_t pack_option(int key, char *value, struct argp_state *state)
 {
 	struct pack_options *o = state->input;
 
-	if (key == 'd')
+	if (key == 'd' && *value == '\0')
+		argp_error(state, "--dir: an empty name");
+	else if (key == 'd')
 		o->dir = value;
 	else if (key == 'f')
 		o->failed = value;
@@ -134,11 +151,12 @@ static error_t pack_option(int key, char *value, struct argp_state *state)
 static json_t *pack_verdict(bool data, const char *failed)
 {
 	if (failed != NULL)
-		return json_pack("{s:s s:[{s:s s:s}]}", "result", "FAIL", "reasons", "result", "FAIL",
-		                 "text", failed);
+		return json_pack("{s:s s:[{s:s s:s}]}", "result", "FAIL", "reasons", "result",
+		                 "FAIL", "text", failed);
 	if (!data)
-		return json_pack("{s:s s:[{s:s s:s}]}", "result", "UNTRUSTWORTHY", "reasons", "result",
-		                 "UNTRUSTWORTHY", "text", "no data: gcovr found no line of code");
+		return json_pack("{s:s s:[{s:s s:s}]}", "result", "UNTRUSTWORTHY", "reasons",
+		                 "result", "UNTRUSTWORTHY", "text",
+		                 "no data: gcovr found no line of code");
 	return json_pack("{s:s s:[]}", "result", "PASS", "reasons");
 }
 
@@ -164,10 +182,10 @@ static json_t *pack_run(struct report_arena *arena, const struct report_coverage
 		data = data && (m != REPORT_LINES || r.total > 0);
 	}
 	return json_pack("{s:i s:s s:s s:s s:s s:s s:{s:s s:s} s:o s:o}", "format", 1, "scenario",
-	                 "coverage", "variant", "coverage", "under", "none", "target", "", "started",
-	                 report_time(arena, "%Y-%m-%dT%H:%M:%SZ"), "versions", "poolproof",
-	                 PP_VERSION, "coverage", "gcovr JSON", "verdict", pack_verdict(data, failed),
-	                 "numbers", numbers);
+	                 "coverage", "variant", "coverage", "under", "none", "target", "",
+	                 "started", report_time(arena, "%Y-%m-%dT%H:%M:%SZ"), "versions",
+	                 "poolproof", PP_VERSION, "coverage", "gcovr JSON", "verdict",
+	                 pack_verdict(data, failed), "numbers", numbers);
 }
 
 /* run.json comes last: without it the directory is no run. */

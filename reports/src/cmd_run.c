@@ -49,20 +49,25 @@ static const char *text_of(const json_t *object, const char *key)
 	return text == NULL ? "" : text;
 }
 
-static void print_scenario(const json_t *about)
+static void print_line(const char *word, const char *text)
+{
+	report_fill(stdout, printf("  %-9s ", word), 12, text);
+}
+
+static void print_scenario(struct report_arena *arena, const json_t *about)
 {
 	const char *line[][2] = {{"question", "Question"}, {"load", "Load"}, {"passes", "Passes"}};
+	const char *targets = "";
 	json_t *target;
 	size_t index;
 
 	printf("%s\n", text_of(about, "name"));
 	for (int i = 0; i < 3; i++)
-		printf("  %-9s %s\n", line[i][1], text_of(about, line[i][0]));
-	printf("  %-9s", "Targets");
-	json_array_foreach(json_object_get(about, "targets"), index, target) printf(
-		"%s%s", index == 0 ? " " : ", ",
+		print_line(line[i][1], text_of(about, line[i][0]));
+	json_array_foreach(json_object_get(about, "targets"), index, target) targets = report_print(
+		arena, "%s%s%s", targets, index == 0 ? "" : ", ",
 		json_is_string(target) ? json_string_value(target) : text_of(target, "name"));
-	printf("\n");
+	print_line("Targets", targets);
 }
 
 static error_t list_option(int key, char *value, struct argp_state *state)
@@ -114,7 +119,7 @@ int report_list_main(int argc, char **argv, const char *folder)
 		code = report_complain(REPORT_CANNOT, "%s: no scenario is built; run: make all",
 		                       own);
 	for (size_t i = 0; i < json_array_size(all) && !as_json; i++)
-		print_scenario(json_array_get(all, i));
+		print_scenario(&arena, json_array_get(all, i));
 	if (as_json) {
 		json_dumpf(all, stdout, JSON_INDENT(2));
 		printf("\n");
@@ -303,6 +308,8 @@ static int choose_folder(struct run_request *r, const char **words, unsigned *co
 	struct tm parts;
 	char stamp[32];
 
+	if (dir != NULL && *dir == '\0')
+		return report_complain(REPORT_USAGE, "--dir: an empty name");
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &parts);
 	strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%S", &parts);

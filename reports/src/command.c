@@ -3,6 +3,8 @@
 #include "command.h"
 
 #include <argp.h>
+#include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,14 +42,26 @@ static void usage(FILE *out)
 
 int report_complain(int code, const char *format, ...)
 {
+	struct report_arena arena = {0};
+	char *text = NULL;
 	va_list args;
 
 	va_start(args, format);
-	fputs("poolproof: ", stderr);
-	vfprintf(stderr, format, args);
-	fputc('\n', stderr);
+	if (vasprintf(&text, format, args) >= 0) /* A file's name may hold anything. */
+		fprintf(stderr, "poolproof: %s\n", report_clean(&arena, text));
 	va_end(args);
+	free(text);
+	report_arena_done(&arena);
 	return code;
+}
+
+/* What nobody could read is not done. At exit, because argp's --help ends the program itself. */
+static void close_output(void)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return;
+	report_complain(0, "standard output cannot be written: %s", strerror(errno));
+	_exit(REPORT_CANNOT);
 }
 
 static int unknown_command(const char *name)
@@ -67,6 +81,7 @@ int report_command(int argc, char **argv, const char *folder)
 {
 	char title[64];
 
+	atexit(close_output);
 	argp_err_exit_status = REPORT_USAGE;
 	if (argc < 2) {
 		usage(stderr);
@@ -194,16 +209,44 @@ static int find_runs(struct report_session *s, const struct report_request *requ
 	return read_runs(s, paths, count, &s->inputs.runs, &s->inputs.run_count);
 }
 
+/* ci/gates.conf here, or in the source tree that the build is in; NULL: neither is there. */
+static const char *default_gates(struct report_session *s, const char *folder)
+{
+	const char *name = "ci/gates.conf";
+	char real[PATH_MAX];
+
+	if (access(name, F_OK) == 0)
+		return name;
+	if (realpath(report_print(&s->arena, "%s/../../%s", folder, name), real) == NULL)
+		return NULL;
+	return report_copy(&s->arena, real, strlen(real));
+}
+
+static int read_record(struct report_session *s)
+{
+	const char *error;
+
+	if (access(s->ratchet_path, F_OK) != 0)
+		return REPORT_PASS;
+	s->inputs.ratchet = report_read_json(&s->arena, s->ratchet_path, 0, &error);
+	if (s->inputs.ratchet == NULL)
+		return report_complain(REPORT_USAGE, "%s", error);
+	if (!json_is_object(s->inputs.ratchet))
+		return report_complain(REPORT_USAGE, "%s: not an object", s->ratchet_path);
+	return REPORT_PASS;
+}
+
 static int read_gates(struct report_session *s, const struct report_request *request)
 {
 	const char *path = request->gates, *error;
 	struct report_gates *gates = &s->inputs.gates;
-	json_error_t wrong;
 	size_t folder;
 
-	if (path == NULL && request->expression_count == 0 &&
-	    (request->need_gates || access("ci/gates.conf", F_OK) == 0))
-		path = "ci/gates.conf";
+	if (path == NULL && request->expression_count == 0) {
+		path = default_gates(s, request->folder);
+		if (path == NULL && request->need_gates)
+			path = "ci/gates.conf"; /* Which will be said not to be there. */
+	}
 	if (path != NULL && !report_gates_read(&s->arena, path, gates, &error))
 		return report_complain(
 			REPORT_USAGE, "%s%s", error,
@@ -220,13 +263,7 @@ static int read_gates(struct report_session *s, const struct report_request *req
 		report_leaks_mark_known(
 			&s->arena, &s->inputs.runs[i].leaks,
 			report_print(&s->arena, "%.*sleaks.known", (int)folder, path));
-	if (access(s->ratchet_path, F_OK) != 0)
-		return REPORT_PASS;
-	s->inputs.ratchet = json_load_file(s->ratchet_path, 0, &wrong);
-	if (!json_is_object(s->inputs.ratchet))
-		return report_complain(REPORT_USAGE, "%s:%d: %s", s->ratchet_path, wrong.line,
-		                       s->inputs.ratchet == NULL ? wrong.text : "not an object");
-	return REPORT_PASS;
+	return read_record(s);
 }
 
 int report_session_open(struct report_session *session, const struct report_request *request)

@@ -103,15 +103,14 @@ bool report_coverage_read(struct report_arena *arena, const char *path,
                           struct report_coverage *ret_coverage, const char **reterr_text)
 {
 	struct report_coverage coverage = {0};
-	json_error_t error;
-	json_t *root = json_load_file(path, 0, &error), *files, *item;
+	json_t *root = report_read_json(arena, path, 0, reterr_text), *files, *item;
 	size_t index;
 
 	files = json_object_get(root, "files");
 	if (!json_is_array(files)) {
-		*reterr_text =
-			report_print(arena, "%s:%d: %s", path, root == NULL ? error.line : 1,
-		                     root == NULL ? error.text : "not gcovr's JSON: no \"files\"");
+		if (root != NULL)
+			*reterr_text =
+				report_print(arena, "%s: not gcovr's JSON: no \"files\"", path);
 		json_decref(root);
 		return false;
 	}

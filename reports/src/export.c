@@ -10,16 +10,6 @@ enum { NAME_AT = 14, VALUE_AT = 48, LIMIT_AT = 61, LINE = 80 };
 
 static const char *const colours[] = {"\033[32m", "\033[36m", "\033[33m", "\033[35m", "\033[31m"};
 
-/* Characters on the terminal, not bytes. */
-static int width(const char *text)
-{
-	int count = 0;
-
-	for (; *text != '\0'; text++)
-		count += (*text & 0xc0) != 0x80;
-	return count;
-}
-
 /* A cell at its column, on the next line when the one before it is too long. */
 static int cell(FILE *out, int at, int column, const char *text)
 {
@@ -30,33 +20,7 @@ static int cell(FILE *out, int at, int column, const char *text)
 		at = 0;
 	}
 	fprintf(out, "%*s%s", column - at, "", text);
-	return column + width(text);
-}
-
-/* Words filled into lines from NAME_AT to the right edge. */
-static void fill(FILE *out, const char *text)
-{
-	int at = LINE;
-
-	while (*text != '\0') {
-		size_t size = strcspn(text, " ");
-		int wide = 0;
-
-		for (size_t i = 0; i < size; i++)
-			wide += (text[i] & 0xc0) != 0x80;
-		if (at + 1 + wide > LINE) {
-			fprintf(out, "%s%*s", at == LINE ? "" : "\n", NAME_AT, "");
-			at = NAME_AT;
-		} else {
-			fputc(' ', out);
-			at++;
-		}
-		fwrite(text, 1, size, out);
-		at += wide;
-		text += size;
-		text += strspn(text, " ");
-	}
-	fputc('\n', out);
+	return column + report_width(text);
 }
 
 static void print_row(struct report_arena *arena, FILE *out, const struct report_result *r,
@@ -64,35 +28,39 @@ static void print_row(struct report_arena *arena, FILE *out, const struct report
 {
 	const char *verdict = report_verdicts[r->verdict];
 	const char *limit = r->limit, *reason = report_clean(arena, r->reason);
-	int at = width(verdict);
+	int at = report_width(verdict);
 
 	fprintf(out, "%s%s%s", colour ? colours[r->verdict] : "", verdict, colour ? "\033[0m" : "");
 	at = cell(out, at, NAME_AT, report_clean(arena, r->name));
 	at = cell(out, at, VALUE_AT, r->value);
-	if (LIMIT_AT + width(limit) > LINE && *limit != '\0') {
+	if (LIMIT_AT + report_width(limit) > LINE && *limit != '\0') {
 		fputc('\n', out);
-		fill(out, report_print(arena, "limit %s", limit));
+		report_fill(out, 0, NAME_AT, report_print(arena, "limit %s", limit));
 	} else {
 		cell(out, at, LIMIT_AT, limit);
 		fputc('\n', out);
 	}
 	if (*reason != '\0' && name_run && r->run != NULL)
-		fill(out,
-		     report_print(arena, "%s: %s", report_clean(arena, r->run->title), reason));
+		report_fill(
+			out, 0, NAME_AT,
+			report_print(arena, "%s: %s", report_clean(arena, r->run->title), reason));
 	else if (*reason != '\0')
-		fill(out, reason);
+		report_fill(out, 0, NAME_AT, reason);
 	else if (name_run && r->run != NULL)
-		fill(out, report_clean(arena, r->run->title));
+		report_fill(out, 0, NAME_AT, report_clean(arena, r->run->title));
 	if (!explain || r->gate == NULL)
 		return;
-	fill(out,
-	     report_clean(arena, report_print(arena, "%s: %s", r->gate->where, r->gate->text)));
+	report_fill(
+		out, 0, NAME_AT,
+		report_clean(arena, report_print(arena, "%s: %s", r->gate->where, r->gate->text)));
 	if (r->run != NULL)
-		fill(out, report_clean(arena, report_print(arena, "run %s", r->run->path)));
+		report_fill(out, 0, NAME_AT,
+		            report_clean(arena, report_print(arena, "run %s", r->run->path)));
 	if (r->samples > 0 || *r->margin != '\0')
-		fill(out,
-		     report_print(arena, "n %s%s%s", report_digits(arena, (double)r->samples, 0),
-		                  *r->margin == '\0' ? "" : ", margin ", r->margin));
+		report_fill(out, 0, NAME_AT,
+		            report_print(arena, "n %s%s%s",
+		                         report_digits(arena, (double)r->samples, 0),
+		                         *r->margin == '\0' ? "" : ", margin ", r->margin));
 }
 
 void report_print_table(struct report_arena *arena, FILE *out,

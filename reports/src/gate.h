@@ -74,7 +74,7 @@ bool report_gates_add(struct report_arena *arena, const char *text, struct repor
 /* What a gate's left side is worth in a run. */
 struct report_value {
 	const char *missing;    /* Why there is no value; NULL: there is one. */
-	const char *distrusted; /* Why it is not to be believed; NULL: it is. */
+	const char *distrusted; /* Why it, or its absence, is not to be believed; NULL: it is. */
 	enum report_unit unit;
 	double value;
 	double low, high; /* Its confidence interval, where conf= asks for one. */

@@ -17,6 +17,7 @@ static const char *const functions[] = {"p50", "p90", "p99",   "p99.9",      "ma
 static const char *const operators[] = {"==", "!=", "<", "<=", ">", ">="};
 static const char *const label_names[] = {"component", "kind", "state", "tool"};
 static const char *const when_names[] = {"variant", "under", "target"};
+static const char *const option_names[] = {"when", "variant", "under", "target", "conf"};
 static const char *const kinds[] = {"definite", "indirect", "possible", "reachable"};
 static const char *const states[] = {"new", "known"};
 static const char *const tools[] = {"memcheck", "helgrind"};
@@ -229,12 +230,23 @@ static void left_side(struct parser *p, struct report_gate *gate)
 	gate->left = trimmed(p->arena, begin, (size_t)(p->at - begin));
 }
 
+static void unknown_option(struct parser *p, const char *name)
+{
+	WRONG(p, "unknown option \"%s\"%s; known: when variant=, under=, target=; conf=", name,
+	      report_hint(p->arena, name, option_names, COUNT(option_names)));
+}
+
+/* A word after the limit's number: its unit, or an option already. */
 static void unit(struct parser *p, struct report_gate *gate)
 {
-	const char *names[COUNT(units) + 1], *name = stretch(p, "abcdefghijklmnopqrstuvwxyz"
-	                                                        "ABCDEFGHIJKLMNOPQRSTUVWXYZ/%");
+	const char *names[COUNT(units) + COUNT(option_names)], *begin = p->at, *nearest;
+	const char *name = stretch(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ/%");
 
-	gate->limit_bare = *name == '\0';
+	gate->limit_bare = *name == '\0' || among(name, option_names, COUNT(option_names));
+	if (gate->limit_bare) {
+		p->at = begin;
+		return;
+	}
 	for (size_t i = 0; i < COUNT(units); i++) {
 		names[i] = units[i].name;
 		if (strcmp(units[i].name, name) != 0)
@@ -243,9 +255,13 @@ static void unit(struct parser *p, struct report_gate *gate)
 		gate->limit *= units[i].factor;
 		return;
 	}
-	names[COUNT(units)] = "when"; /* What may follow in its place. */
-	if (!gate->limit_bare)
-		check_among(p, "unit", name, names, COUNT(names));
+	for (size_t i = 0; i < COUNT(option_names); i++)
+		names[COUNT(units) + i] = option_names[i];
+	nearest = report_nearest(name, names, COUNT(names));
+	if (nearest != NULL && among(nearest, option_names, COUNT(option_names)))
+		unknown_option(p, name);
+	else
+		check_among(p, "unit", name, names, COUNT(units));
 }
 
 static double number(struct parser *p)
@@ -259,6 +275,8 @@ static double number(struct parser *p)
 	if (end == p->at || strspn(p->at, "+-.0123456789eE") < (size_t)(end - p->at) ||
 	    !isfinite(value))
 		WRONG(p, "a number is expected, not \"%s\"", p->at);
+	else if (*end != '\0' && strchr("0123456789.,_'+-", *end) != NULL)
+		WRONG(p, "bad number \"%.*s\"", (int)strcspn(p->at, " \t"), p->at);
 	else
 		p->at = end;
 	return value;
@@ -287,11 +305,7 @@ static void limit(struct parser *p, struct report_gate *gate)
 	} else if (p->error == NULL) {
 		gate->limit = number(p);
 		blanks(p);
-		/* "when" is no unit. */
-		if (strncmp(p->at, "when", 4) != 0 && strncmp(p->at, "conf", 4) != 0)
-			unit(p, gate);
-		else
-			gate->limit_bare = true;
+		unit(p, gate);
 	}
 	gate->right = trimmed(p->arena, begin, (size_t)(p->at - begin));
 }
@@ -326,8 +340,6 @@ static void when(struct parser *p, struct report_gate *gate, const char *key)
 
 static void options(struct parser *p, struct report_gate *gate)
 {
-	static const char *const known[] = {"when", "variant", "under", "target", "conf"};
-
 	for (blanks(p); *p->at != '\0' && p->error == NULL; blanks(p)) {
 		const char *key = word(p);
 
@@ -335,16 +347,12 @@ static void options(struct parser *p, struct report_gate *gate)
 			continue;
 		if (*key == '\0')
 			WRONG(p, "\"%s\" is not understood here", p->at);
+		else if (!among(key, option_names, COUNT(option_names)))
+			unknown_option(p, key);
 		else if (!take(p, '='))
-			WRONG(p, "unknown option \"%s\"%s", key,
-			      report_hint(p->arena, key, known, COUNT(known)));
+			WRONG(p, "option %s lacks its value: write %s=…", key, key);
 		else if (strcmp(key, "conf") == 0)
 			confidence(p, gate);
-		else if (!among(key, known, COUNT(known)))
-			WRONG(p,
-			      "unknown option \"%s\"%s; known: when variant=, under=, target=; "
-			      "conf=",
-			      key, report_hint(p->arena, key, known, COUNT(known)));
 		else
 			when(p, gate, key);
 	}
@@ -456,6 +464,28 @@ static void one_line(struct parser *p, struct report_gates *gates, const char **
 	add(p->arena, gates, &gate);
 }
 
+/* What is no text is refused by its line, before any of it could come to a terminal. */
+static bool check_text(struct report_arena *arena, const char *path, const char *text, size_t size,
+                       const char **reterr_text)
+{
+	unsigned line = 1;
+
+	for (const char *at = text; at < text + size; line++) {
+		size_t length = strcspn(at, "\r\n");
+		const char *copy = report_copy(arena, at, length);
+
+		if ((at[length] == '\0' && at + length < text + size) ||
+		    strcmp(report_clean(arena, copy), copy) != 0) {
+			*reterr_text = report_print(
+				arena, "%s:%u: not a text file: bytes that are not UTF-8", path,
+				line);
+			return false;
+		}
+		at += length + (at[length] == '\r' && at[length + 1] == '\n' ? 2 : 1);
+	}
+	return true;
+}
+
 bool report_gates_read(struct report_arena *arena, const char *path, struct report_gates *gates,
                        const char **reterr_text)
 {
@@ -464,7 +494,8 @@ bool report_gates_read(struct report_arena *arena, const char *path, struct repo
 	unsigned number_of_line = 0;
 	size_t size;
 
-	if (!report_read(arena, path, &text, &size, reterr_text))
+	if (!report_read(arena, path, &text, &size, reterr_text) ||
+	    !check_text(arena, path, text, size, reterr_text))
 		return false;
 	gates->path = path;
 	for (line = text; line != NULL; line = next) {

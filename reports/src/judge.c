@@ -220,6 +220,9 @@ static void judge_value(struct judging *j, const struct report_gate *gate,
 	if (v.timing && slow != NULL) {
 		r->verdict = REPORT_IS_SKIP;
 		r->reason = slow;
+	} else if (v.missing != NULL && v.distrusted != NULL) {
+		r->verdict = REPORT_IS_UNTRUSTWORTHY;
+		r->reason = v.distrusted;
 	} else if (v.missing != NULL) {
 		r->reason = v.missing;
 	} else {
@@ -335,12 +338,15 @@ static const char *check_gate(struct judging *j, const struct report_gate *gate)
 	const char *wrong = check_section(j, gate);
 	struct report_name *names;
 	size_t count = 0;
+	bool whole = true;
 
 	if (wrong != NULL)
 		return wrong;
 	for (size_t i = 0; i < in->run_count; i++) {
-		if (in_section(gate, &in->runs[i]) && when_holds(gate, &in->runs[i]))
-			runs[count++] = &in->runs[i];
+		if (!in_section(gate, &in->runs[i]) || !when_holds(gate, &in->runs[i]))
+			continue;
+		runs[count++] = &in->runs[i];
+		whole &= in->runs[i].verdict == REPORT_IS_PASS;
 	}
 	/* Without a run nobody knows what a scenario measures, or what its target counts; the gate
 	 * will fail for that. */
@@ -348,7 +354,10 @@ static const char *check_gate(struct judging *j, const struct report_gate *gate)
 	    strcmp(gate->section, "coverage") != 0)
 		return NULL;
 	count = report_names(j->arena, runs, count, &names);
-	return report_gate_check(j->arena, gate, names, count);
+	wrong = report_gate_check(j->arena, gate, names, count);
+	/* A run that hung or crashed did not come to all its numbers: they are missing, not misspelt,
+	 * and the gate FAILs for that. */
+	return whole ? wrong : NULL;
 }
 
 static void conclude(struct report_judgement *out)

@@ -440,7 +440,11 @@ struct report_value report_evaluate(struct report_arena *arena, const struct rep
 		v.missing = report_print(arena, "no data: %s was never recorded", gate->metric);
 	else
 		of_numbers(arena, gate, run, &v);
-	if (v.missing == NULL && v.distrusted == NULL && run->damage != NULL)
+	/* What a damaged log does not have may have been lost with it. */
+	if (v.missing != NULL && run->damage != NULL &&
+	    (wants_histogram(gate->function) || gate->function == REPORT_COUNT_OF))
+		v.distrusted = run->damage;
+	else if (v.missing == NULL && v.distrusted == NULL && run->damage != NULL)
 		v.distrusted = "the run is damaged";
 	else if (v.missing == NULL && v.distrusted == NULL &&
 	         run->verdict == REPORT_IS_UNTRUSTWORTHY)

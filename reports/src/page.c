@@ -29,7 +29,8 @@ static const char style[] =
 	".b2{color:var(--warn)}.b3{color:var(--odd)}.b4{color:var(--fail)}"
 	".banner{border:2px solid currentColor;border-radius:8px;padding:.2rem 1rem;margin:1rem 0}"
 	".banner>*{color:var(--text)}.quiet{color:var(--quiet)}"
-	"figure{margin:1.2rem 0}figcaption{font-weight:600}svg{max-width:100%;height:auto}"
+	"figure{margin:1.2rem 0;overflow-x:auto}figcaption{font-weight:600}"
+	"svg{max-width:100%;height:auto}figure svg,.wide>table{min-width:560px}"
 	"details{margin:.3rem 0}summary{cursor:pointer;color:var(--link)}"
 	".ours{font-weight:700}dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem "
 	"1rem;"
@@ -77,6 +78,38 @@ static void reason(struct report_page *p, size_t index)
 	fputs("</li>\n", p->out);
 }
 
+static bool same_skip(const struct report_result *a, const struct report_result *b)
+{
+	return a->verdict == REPORT_IS_SKIP && b->verdict == REPORT_IS_SKIP && a->gate != NULL &&
+	       b->gate != NULL && strcmp(a->reason, b->reason) == 0;
+}
+
+/* Those that are skipped for one reason are one line: "10 ratchets: no record yet". */
+static void skipped(struct report_page *p, size_t index)
+{
+	const struct report_result *results = p->judgement->results, *r = &results[index];
+	size_t same = 0, ratchets = 0;
+
+	for (size_t i = 0; i < p->judgement->count; i++) {
+		if (!same_skip(r, &results[i]))
+			continue;
+		if (i < index)
+			return; /* Said there. */
+		same++;
+		ratchets += results[i].gate->severity == REPORT_SEVERITY_RATCHET;
+	}
+	if (same <= 1) {
+		reason(p, index);
+		return;
+	}
+	fputs("<li>", p->out);
+	report_badge(p->out, REPORT_IS_SKIP);
+	fprintf(p->out, " <a href=\"#g%zu\">%zu %s</a>: ", index, same,
+	        ratchets == same ? "ratchets" : "gates");
+	report_escape(p->out, r->reason);
+	fputs("</li>\n", p->out);
+}
+
 /* Worst first: who is in a hurry reads the first lines only. */
 static void verdict(struct report_page *p)
 {
@@ -103,7 +136,11 @@ static void verdict(struct report_page *p)
 	fputs("<ul>\n", p->out);
 	for (int v = REPORT_IS_FAIL; v > REPORT_IS_PASS; v--) {
 		for (size_t i = 0; i < j->count; i++) {
-			if ((int)j->results[i].verdict == v)
+			if ((int)j->results[i].verdict != v)
+				continue;
+			if (v == REPORT_IS_SKIP)
+				skipped(p, i);
+			else
 				reason(p, i);
 		}
 	}
@@ -220,12 +257,9 @@ void report_write_page(struct report_arena *arena, FILE *out, const struct repor
 	verdict(&p);
 	gates(&p);
 	contents(&p);
-	for (size_t i = 0; i < inputs->run_count; i++) {
-		if (!inputs->runs[i].has_coverage || inputs->runs[i].has_log)
-			report_page_run(&p, &inputs->runs[i], i);
-	}
+	for (size_t i = 0; i < inputs->run_count; i++)
+		report_page_run(&p, &inputs->runs[i], i);
 	report_page_leaks(&p);
-	report_page_coverage(&p);
 	machines(&p);
 	fputs("</main>\n</body>\n</html>\n", out);
 }

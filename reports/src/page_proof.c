@@ -215,56 +215,35 @@ static void file_row(struct report_page *p, const struct report_file *file)
 	fputs(file->function_count > 0 ? "</div></td></tr>\n" : "</td></tr>\n", p->out);
 }
 
-static void coverage(struct report_page *p, const struct report_run *run, size_t number)
+void report_page_coverage(struct report_page *page, const struct report_run *run)
 {
-	const struct report_gates *gates = &p->inputs->gates;
+	const struct report_gates *gates = &page->inputs->gates;
 	size_t missing = 0;
 
-	fputs("<div class=\"wide\"><table><thead><tr><th scope=\"col\">component</th>"
+	fputs("<h3>Coverage</h3><div class=\"wide\"><table><thead><tr><th "
+	      "scope=\"col\">component</th>"
 	      "<th scope=\"col\">lines</th><th scope=\"col\">functions</th>"
 	      "<th scope=\"col\">branches</th></tr></thead><tbody>\n",
-	      p->out);
+	      page->out);
 	for (size_t c = 0; c < gates->component_count; c++)
-		component_row(p, run, gates->components[c].name, &gates->components[c]);
-	component_row(p, run, "everything", NULL);
-	fputs("</tbody></table></div>\n", p->out);
+		component_row(page, run, gates->components[c].name, &gates->components[c]);
+	component_row(page, run, "everything", NULL);
+	fputs("</tbody></table></div>\n", page->out);
 	for (size_t f = 0; f < run->coverage.count; f++)
 		missing += misses(&run->coverage.files[f]);
 	if (missing == 0)
 		return;
-	fprintf(p->out,
-	        "<details id=\"c%zu\"><summary>%zu of %zu files miss something</summary>"
+	fprintf(page->out,
+	        "<details><summary>%zu of %zu files miss something</summary>"
 	        "<div class=\"wide\"><table><thead><tr><th scope=\"col\">file</th>"
 	        "<th scope=\"col\" class=\"n\">lines</th><th scope=\"col\" "
 	        "class=\"n\">functions</th>"
 	        "<th scope=\"col\" class=\"n\">branches</th><th scope=\"col\">not covered</th></tr>"
 	        "</thead><tbody>\n",
-	        number, missing, run->coverage.count);
+	        missing, run->coverage.count);
 	for (size_t f = 0; f < run->coverage.count; f++) {
 		if (misses(&run->coverage.files[f]))
-			file_row(p, &run->coverage.files[f]);
+			file_row(page, &run->coverage.files[f]);
 	}
-	fputs("</tbody></table></div></details>\n", p->out);
-}
-
-void report_page_coverage(struct report_page *page)
-{
-	bool any = false;
-
-	for (size_t i = 0; i < page->inputs->run_count; i++) {
-		const struct report_run *run = &page->inputs->runs[i];
-
-		if (!run->has_coverage)
-			continue;
-		if (!any)
-			fputs("<section><h2 id=\"coverage\">Coverage</h2>\n", page->out);
-		any = true;
-		fprintf(page->out, "<p id=\"r%zu\" class=\"quiet\">", i);
-		report_escape(page->out, run->title);
-		fputs(", ", page->out);
-		report_element(page->out, "code", "", run->path);
-		fputs("</p>\n", page->out);
-		coverage(page, run, i);
-	}
-	fputs(any ? "</section>\n" : "", page->out);
+	fputs("</tbody></table></div></details>\n", page->out);
 }

@@ -6,12 +6,14 @@
 #include <math.h>
 #include <string.h>
 
-/* Copies a column of memory.csv; false when there is none, or nothing in it. */
+/* Copies a column of memory.csv; false when there is none, or nothing in it. Bytes that are 0 all
+ * the time were not measured (harness/README.md, "memory.csv"). */
 static bool column(struct report_page *p, const struct report_run *run, const char *name,
                    const char *label, struct report_series *ret_series)
 {
 	const struct report_table *table = &run->memory;
 	int at = report_table_column(table, name), time = report_table_column(table, "time_s");
+	bool any = !report_glob("*_bytes", name);
 	double *x, *y;
 
 	if (!run->has_memory || at < 0 || time < 0 || table->rows == 0)
@@ -21,9 +23,10 @@ static bool column(struct report_page *p, const struct report_run *run, const ch
 	for (size_t i = 0; i < table->rows; i++) {
 		x[i] = table->cells[i * table->columns + (size_t)time];
 		y[i] = table->cells[i * table->columns + (size_t)at];
+		any |= y[i] != 0;
 	}
 	*ret_series = (struct report_series){label, x, y, table->rows};
-	return true;
+	return any;
 }
 
 struct column {
@@ -143,21 +146,42 @@ static struct report_series curve(struct report_page *p, const struct report_tag
 	return (struct report_series){tag->name, x, y, PERCENTS + 1};
 }
 
+/* In a closed loop an operation starts when it is due: both are the same. */
+static bool is_closed_loop(const struct report_hlog *log)
+{
+	const struct report_histogram *a = report_hlog_find(log, "operation");
+	const struct report_histogram *b = report_hlog_find(log, "service");
+
+	if (a == NULL || b == NULL || a->count != b->count || a->lowest != b->lowest ||
+	    a->digits != b->digits)
+		return false;
+	for (size_t i = 0; i < a->size && i < b->size; i++) {
+		if (a->counts[i] != b->counts[i])
+			return false;
+	}
+	return true;
+}
+
 /* The four that every run has; the operations by name are in the table. */
 static void curves(struct report_page *p, const struct report_run *run)
 {
-	static const char *const wanted[] = {"operation", "service", "acquire.wait", "transaction"};
+	static const char *const open[] = {"operation", "service", "acquire.wait", "transaction"};
+	static const char *const closed[] = {"operation", "acquire.wait", "transaction"};
+	bool is_closed = is_closed_loop(&run->log);
+	const char *const *wanted = is_closed ? closed : open;
 	struct report_chart chart = {.title = "Latency by percentile",
 	                             .unit = REPORT_TIME,
 	                             .logarithmic = true,
 	                             .percentiles = true};
 
-	for (size_t w = 0; w < sizeof wanted / sizeof *wanted; w++) {
+	for (size_t w = 0; w < (is_closed ? 3 : 4); w++) {
 		for (size_t i = 0; i < run->log.tag_count; i++) {
 			if (strcmp(run->log.tags[i].name, wanted[w]) == 0)
 				chart.series[chart.count++] = curve(p, &run->log.tags[i]);
 		}
 	}
+	if (is_closed)
+		chart.series[0].name = "operation = service";
 	chart.about = "Time at each percentile, which goes as far as there are samples for it; "
 		      "operation counts from the intended start, service from the actual one";
 	report_chart_write(p->arena, p->out, &chart);
@@ -228,8 +252,10 @@ static void said(struct report_page *p, const struct report_run *run)
 	}
 	if (run->damage != NULL)
 		report_element(p->out, "div", "class=\"b3\"", run->damage);
-	fputs("</dd><dt>Repeat</dt><dd>", p->out);
-	report_element(p->out, "code", "", report_repeat(p->arena, run));
+	if (*report_repeat(p->arena, run) != '\0') {
+		fputs("</dd><dt>Repeat</dt><dd>", p->out);
+		report_element(p->out, "code", "", report_repeat(p->arena, run));
+	}
 	fputs("</dd></dl>\n", p->out);
 }
 
@@ -302,6 +328,8 @@ void report_page_run(struct report_page *page, const struct report_run *run, siz
 		fputs("<h3>Timeline</h3>\n", page->out);
 	timeline(page, run);
 	latencies(page, run);
+	if (run->has_coverage)
+		report_page_coverage(page, run);
 	numbers(page, run);
 	fputs("</section>\n", page->out);
 }

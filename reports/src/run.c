@@ -44,17 +44,14 @@ static bool read_verdict(struct report_run *run)
 static bool read_json(struct report_arena *arena, struct report_run *run, const char **reterr_text)
 {
 	const char *path = report_print(arena, "%s/run.json", run->path);
-	json_error_t error;
 
 	if (access(path, F_OK) != 0) {
 		*reterr_text = report_print(arena, "%s: not a run: it has no run.json", run->path);
 		return false;
 	}
-	run->json = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-	if (run->json == NULL) {
-		*reterr_text = report_print(arena, "%s:%d: %s", path, error.line, error.text);
+	run->json = report_read_json(arena, path, JSON_REJECT_DUPLICATES, reterr_text);
+	if (run->json == NULL)
 		return false;
-	}
 	run->numbers = json_object_get(run->json, "numbers");
 	run->scenario = report_run_text(run, "scenario");
 	run->variant = report_run_text(run, "variant");
@@ -118,21 +115,43 @@ static bool read_memory(struct report_arena *arena, const char *path, struct rep
 	return true;
 }
 
-/* The log must hold as many values as the run says it recorded: one cut at a line's end, or
- * written by a run that lost a thread, looks whole. */
+/* Tags and values that the log has of what run.json counts: one cut at a line's end, or written
+ * by a run that lost a thread, looks whole. */
+static void check_count(struct report_arena *arena, struct report_run *run, const char *tag,
+                        double said)
+{
+	const struct report_histogram *h = report_hlog_find(&run->log, tag);
+	double held = h == NULL ? 0 : (double)h->count;
+
+	if (held != said)
+		run->damage = report_print(
+			arena, "latency.hlog holds %s values of %s, run.json says %s",
+			report_digits(arena, held, 0), tag, report_digits(arena, said, 0));
+}
+
 static void check_log(struct report_arena *arena, struct report_run *run)
 {
-	for (size_t i = 0; i < run->log.tag_count; i++) {
-		const struct report_tag *tag = &run->log.tags[i];
-		double said;
+	double operations = 0, counted = 0;
+	const char *key;
+	json_t *value;
 
-		if (report_run_number(run, report_print(arena, "%s.count", tag->name), &said) &&
-		    said != (double)tag->total.count)
-			run->damage = report_print(
-				arena, "latency.hlog holds %s values of %s, run.json says %s",
-				report_digits(arena, (double)tag->total.count, 0), tag->name,
-				report_digits(arena, said, 0));
+	json_object_foreach(run->numbers, key, value)
+	{
+		size_t size = strlen(key);
+
+		if (!report_glob("?*.count", key) || !json_is_number(value))
+			continue;
+		counted += json_number_value(value);
+		if (run->has_log)
+			check_count(arena, run, report_copy(arena, key, size - 6),
+			            json_number_value(value));
 	}
+	report_run_number(run, "operations_count", &operations);
+	if (operations + counted > 0 && run->log.tag_count == 0)
+		run->damage = report_print(
+			arena, "latency.hlog is %s, but run.json counts %s values",
+			run->has_log ? "empty" : "missing",
+			report_digits(arena, operations > 0 ? operations : counted, 0));
 }
 
 static void read_files(struct report_arena *arena, struct report_run *run)
@@ -142,11 +161,10 @@ static void read_files(struct report_arena *arena, struct report_run *run)
 	const char *coverage = report_print(arena, "%s/coverage.json", run->path);
 	const char *leaks = report_print(arena, "%s/leaks", run->path);
 
-	if (access(log, F_OK) == 0) {
+	if (access(log, F_OK) == 0)
 		run->has_log = report_hlog_read(arena, log, &run->log, &run->damage);
-		if (run->has_log)
-			check_log(arena, run);
-	}
+	if (run->damage == NULL)
+		check_log(arena, run);
 	if (access(memory, F_OK) == 0)
 		run->has_memory = read_memory(arena, memory, &run->memory, &run->damage);
 	if (access(coverage, F_OK) == 0)
@@ -161,6 +179,7 @@ bool report_run_read(struct report_arena *arena, const char *path, struct report
 {
 	struct report_run run = {0};
 	size_t size = strlen(path);
+	bool same;
 
 	while (size > 1 && path[size - 1] == '/')
 		size--;
@@ -170,8 +189,9 @@ bool report_run_read(struct report_arena *arena, const char *path, struct report
 		report_run_done(&run);
 		return false;
 	}
-	run.title = report_print(arena, "%s, %s%s%s%s%s", run.scenario, run.variant,
-	                         *run.target ? ", " : "", run.target,
+	same = strcmp(run.scenario, run.variant) == 0; /* "coverage" is said once. */
+	run.title = report_print(arena, "%s%s%s%s%s%s%s", run.scenario, same ? "" : ", ",
+	                         same ? "" : run.variant, *run.target ? ", " : "", run.target,
 	                         strcmp(run.under, "none") != 0 ? ", under " : "",
 	                         strcmp(run.under, "none") != 0 ? run.under : "");
 	read_files(arena, &run);

@@ -2,7 +2,8 @@
  * run.h - a run directory, read whole: run.json, latency.hlog, memory.csv, leaks/, coverage.json.
  *
  * A directory without run.json is not a run, and report_run_read() fails. Any other file may be
- * missing; one that is damaged is told of in .damage, and what rests on it is UNTRUSTWORTHY.
+ * missing, but latency.hlog only where nothing was measured; what is damaged is told of in
+ * .damage, and what rests on it is UNTRUSTWORTHY.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef REPORT_RUN_H

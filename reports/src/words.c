@@ -65,6 +65,47 @@ const char *report_clean(struct report_arena *arena, const char *text)
 	return clean;
 }
 
+static int characters(const char *text, size_t size)
+{
+	int count = 0;
+
+	for (size_t i = 0; i < size; i++)
+		count += (text[i] & 0xc0) != 0x80;
+	return count;
+}
+
+int report_width(const char *text)
+{
+	return characters(text, strlen(text));
+}
+
+void report_fill(FILE *out, int at, int indent, const char *text)
+{
+	enum { LINE = 80 };
+	bool first = true;
+
+	for (; at < indent; at++)
+		fputc(' ', out);
+	while (*text != '\0') {
+		size_t size = strcspn(text, " ");
+		int wide = characters(text, size);
+
+		if (!first && at + 1 + wide > LINE) {
+			fprintf(out, "\n%*s", indent, "");
+			at = indent;
+		} else if (!first) {
+			fputc(' ', out);
+			at++;
+		}
+		fwrite(text, 1, size, out);
+		first = false;
+		at += wide;
+		text += size;
+		text += strspn(text, " ");
+	}
+	fputc('\n', out);
+}
+
 const char *report_digits(struct report_arena *arena, double value, int decimals)
 {
 	char plain[400], *text = report_alloc(arena, 600), *to = text;

@@ -34,6 +34,8 @@ static const struct {
 	{{"gate", "--help"}, REPORT_PASS, "Usage: poolproof gate", ""},
 	{{"gate", "--nonsense"}, REPORT_USAGE, "", "--nonsense"},
 	{{"report", "--help"}, REPORT_PASS, "--out", ""},
+	{{"report", "--out", ""}, REPORT_USAGE, "", "--out: an empty name"},
+	{{"pack-coverage", "--dir", ""}, REPORT_USAGE, "", "--dir: an empty name"},
 	{{"list", "x"}, REPORT_USAGE, "", "list takes no arguments"},
 	{{"list"}, REPORT_PASS, "Targets   poolproof, raw", ""},
 	{{"list", "--json"}, REPORT_PASS, "\"question\": \"who waits?\"", ""},
@@ -56,6 +58,10 @@ static const struct {
          REPORT_USAGE,
          "",
          "did you mean \"memcheck\"?"},
+	{{"run", "--under=memcheck", "writer_storm", "--dir="},
+         REPORT_USAGE,
+         "",
+         "--dir: an empty name"},
 	{{"run", "writer_storm", "--under=memcheck", "--variant=asan"},
          REPORT_USAGE,
          "",
@@ -69,12 +75,59 @@ TEST_ROWS(command, answers, sizeof calls / sizeof *calls)
 
 	storm(&f, "release");
 	storm(&f, "tsan");
+	storm(&f, "valgrind");
+	program(&f, "bin/valgrind", "exit 9");
+	setenv("PATH", report_print(&f.arena, "%s:/usr/bin:/bin", fixture_path(&f, "bin")), 1);
 	fixture_write(&f, "build/release/scenarios/writer_storm.o", "no program");
 	CHECK_INT(fixture_command(&f, w[0], w[0] ? w[1] : NULL, w[1] ? w[2] : NULL,
 	                          w[2] ? w[3] : NULL, NULL),
 	          ==, calls[row].code);
 	CHECK_CONTAINS(f.out, calls[row].out);
 	CHECK_CONTAINS(f.err, calls[row].err);
+}
+
+static const char *const long_words[][3] = {{"list"},
+                                            {"--help"},
+                                            {"list", "--help"},
+                                            {"run", "--help"},
+                                            {"gate", "--help"},
+                                            {"report", "--help"},
+                                            {"report", "-?"},
+                                            {"pack-coverage", "--help"},
+                                            {"report", "--usage"}};
+
+TEST_ROWS(command, fits_a_terminal, sizeof long_words / sizeof *long_words)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *const *w = long_words[row];
+
+	program(&f, "build/release/scenarios/wordy",
+	        "echo '{\"name\":\"wordy\",\"question\":\"Does everybody get through, how long do "
+	        "they wait, and is all — all — as it was after?\",\"load\":\"l\",\"passes\":\"p\","
+	        "\"targets\":[\"poolproof\",\"raw\"]}'");
+	CHECK_INT(fixture_command(&f, w[0], w[1], NULL), ==, REPORT_PASS);
+	CHECK_INT(strlen(f.out), >, 80);
+	for (char *line = f.out, *end; *line != '\0'; line = end + 1) {
+		end = strchr(line, '\n');
+		*end = '\0';
+		CHECK_MSG(report_width(line) <= 80, "%d columns: %s", report_width(line), line);
+	}
+	if (row == 0)
+		CHECK_CONTAINS(fixture_read(&f, ".out"), "\n            — as it was after?\n");
+}
+
+/* Also where argp ends the program itself. */
+static const char *const unread[][2] = {{"list"},      {"list", "--json"}, {"--help"},
+                                        {"--version"}, {"gate", "--help"}, {"run", "--help"}};
+
+TEST_ROWS(command, that_nobody_could_read_is_not_done, sizeof unread / sizeof *unread)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+
+	storm(&f, "release");
+	f.output = "/dev/full";
+	CHECK_INT(fixture_command(&f, unread[row][0], unread[row][1], NULL), ==, REPORT_CANNOT);
+	CHECK_STR(f.err, "poolproof: standard output cannot be written: No space left on device\n");
 }
 
 TEST(command, says_what_to_build)

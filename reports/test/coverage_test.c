@@ -150,6 +150,17 @@ TEST_ROWS(coverage, what_is_not_gcovrs_is_refused, sizeof broken / sizeof *broke
 	          REPORT_UNTRUSTWORTHY);
 }
 
+TEST(coverage, that_is_not_there_is_said_to_be_so)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+
+	CHECK_INT(fixture_command(&f, "pack-coverage", "--dir", "c", "nope.json", NULL), ==,
+	          REPORT_USAGE);
+	CHECK_STR(f.err, "poolproof: nope.json: No such file or directory\n");
+	CHECK_INT(fixture_command(&f, "pack-coverage", "--dir", "c", ".", NULL), ==, REPORT_USAGE);
+	CHECK_STR(f.err, "poolproof: .: Is a directory\n");
+}
+
 TEST(coverage, nothing_measured_is_not_trusted)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
@@ -173,6 +184,7 @@ TEST(coverage, is_shown_with_its_targets_and_what_misses)
 	          ==, REPORT_PASS);
 	page = fixture_read(&f, "out/index.html");
 	CHECK_CONTAINS(page, "<title>57.14 %, target 95 %</title>");
+	CHECK_CONTAINS(page, "<h2 id=\"r0\">coverage</h2>");
 	CHECK_CONTAINS(page, "(4 of 7; target 95 %)");
 	CHECK_CONTAINS(page, "1 of 3 files miss something");
 	CHECK_CONTAINS(page, "lines 2, 5-6</div><div>never called: <code>g</code></div>");

@@ -14,6 +14,9 @@ struct fixture {
 	struct report_arena arena;
 	char folder[64];
 	char *out, *err; /* Of the last command. */
+	/* For the next commands; zero: as it is. */
+	const char *output; /* Where their output goes, instead of to .out. */
+	size_t disk;        /* No file may become larger: the disk is full then. */
 };
 
 struct fixture fixture_open(void);
@@ -26,7 +29,7 @@ const char *fixture_write(struct fixture *f, const char *name, const char *text)
 const char *fixture_read(struct fixture *f, const char *name);
 
 /* A run directory; each part NULL for what a clean run of concurrent_load has. numbers and
- * verdict are JSON objects. */
+ * verdict are JSON objects; with numbers of its own it has no latency.hlog. */
 struct fixture_run {
 	const char *name, *scenario, *variant, *under, *verdict, *numbers, *started;
 };
@@ -40,7 +43,9 @@ const char *fixture_base64(struct fixture *f, const uint64_t *values, size_t cou
 /* The outer form (compressed, base64) of any inner bytes. */
 const char *fixture_pack(struct fixture *f, const unsigned char *plain, size_t size);
 
-/* poolproof ARGUMENT…, NULL at the end; returns the exit code, .out and .err hold its words. */
+/* poolproof ARGUMENT…, NULL at the end, called in the fixture's folder (but run and list), where no
+ * ci/gates.conf is unless a test puts it there; returns the exit code, .out and .err hold its
+ * words. */
 int fixture_command(struct fixture *f, const char *first, ...) __attribute__((sentinel));
 
 #endif

@@ -3,6 +3,7 @@
 #include "fixture.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const struct {
 	const char *line, *words;
@@ -43,7 +44,18 @@ static const struct {
 	{"fail coverage.lines{component=pol} >= 1 %", ":3: unknown component \"pol\" (did you mean "
                                                       "\"pool\"?)"},
 	{"fail errors == 0 whn variant=release",
-         ":3: unknown unit \"whn\" (did you mean \"when\"?)"},
+         ":3: unknown option \"whn\" (did you mean \"when\"?); known: when variant=, under=, "
+         "target=; "
+         "conf="},
+	{"fail errors == 0 wen variant=release",
+         ":3: unknown option \"wen\" (did you mean \"when\"?)"},
+	{"fail p99(operation) <= 1 s cnf=99%",
+         ":3: unknown option \"cnf\" (did you mean \"conf\"?)"},
+	{"ratchet coverage.lines wen variant=release", ":3: unknown option \"wen\""},
+	{"fail errors == 0 when variant", ":3: option variant lacks its value"},
+	{"fail p99(operation) <= 1.2.3 ms", ":3: bad number \"1.2.3\""},
+	{"fail operations <= 1,000", ":3: bad number \"1,000\""},
+	{"fail operations <= baseline * 1.2.3", ":3: bad number \"1.2.3\""},
 	{"fail errors == 0 when varian=release", ":3: unknown option \"varian\""},
 	{"fail errors == 0 when variant=relase", "(did you mean \"release\"?)"},
 	{"fail errors == 0 when under=vg", ":3: unknown tool \"vg\""},
@@ -78,6 +90,68 @@ TEST_ROWS(gate_file, a_slip_is_named, sizeof refused / sizeof *refused)
 	CHECK_CONTAINS(f.err, refused[row].words);
 	CHECK(strchr(f.err, '\n') == f.err + strlen(f.err) - 1);
 	CHECK_STR(f.out, "");
+}
+
+/* What no terminal should be sent is not repeated to it. */
+TEST(gate_file, that_is_no_text_is_refused_unread)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	static const char *const files[] = {"\177ELF\2\1", "\n\x1b]0;title\x07\n", "# M\xfcller\n"};
+	static const char *const words[] = {"g:1: not a text file", "g:2: not a text file",
+	                                    "g:1: not a text file"};
+	const char *run = fixture_run(&f, (struct fixture_run){0});
+
+	for (int i = 0; i < 3; i++) {
+		const char *gates = fixture_write(&f, "g", files[i]);
+
+		CHECK_INT(fixture_command(&f, "gate", run, "-g", gates, NULL), ==, REPORT_USAGE);
+		CHECK_CONTAINS(f.err, words[i]);
+		CHECK(strpbrk(f.err, "\x1b\x07\x7f\xfc") == NULL);
+	}
+	/* A NUL in the middle would hide what follows it. */
+	CHECK(truncate(fixture_write(&f, "g", "[concurrent_load]\n"), 40) == 0);
+	CHECK_INT(fixture_command(&f, "gate", run, "-g", fixture_path(&f, "g"), NULL), ==,
+	          REPORT_USAGE);
+	CHECK_CONTAINS(f.err, "g:2: not a text file");
+	CHECK_INT(fixture_command(&f, "gate", run, "-e", "errors == \x1b[31m", NULL), ==,
+	          REPORT_USAGE);
+	CHECK(strchr(f.err, '\x1b') == NULL);
+	fixture_write(&f, "g", "# M\xc3\xbcller\r\n[concurrent_load]\r\nfail errors == 0\r\n");
+	CHECK_INT(fixture_command(&f, "gate", run, "-g", fixture_path(&f, "g"), NULL), ==,
+	          REPORT_PASS);
+}
+
+TEST(gate_file, is_found_in_the_tree_the_build_is_in)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run = fixture_run(&f, (struct fixture_run){0});
+
+	CHECK_INT(fixture_command(&f, "gate", run, NULL), ==, REPORT_USAGE);
+	CHECK_CONTAINS(f.err, "ci/gates.conf: No such file or directory; name a gate file by");
+	/* The command is <folder>/tree/build/release, and called in <folder>. */
+	fixture_write(&f, "tree/ci/gates.conf", "[concurrent_load]\nfail operations > 9000\n");
+	fixture_write(&f, "tree/build/release/x", "");
+	CHECK(symlink(fixture_path(&f, "tree/build"), fixture_path(&f, "build")) == 0);
+	CHECK_INT(fixture_command(&f, "gate", run, "-x", NULL), ==, REPORT_FAIL);
+	CHECK_CONTAINS(f.out, "/tree/ci/gates.conf:2: operations");
+	/* The one that is here comes first. */
+	fixture_write(&f, "ci/gates.conf", "[concurrent_load]\nfail errors == 0\n");
+	CHECK_INT(fixture_command(&f, "gate", run, "-x", NULL), ==, REPORT_PASS);
+	CHECK_CONTAINS(f.out, " ci/gates.conf:2: errors == 0");
+}
+
+/* The only test that knows the project's own gates. */
+TEST(gate_file, of_this_project_can_be_read)
+{
+	struct report_arena arena = {0};
+	struct report_gates gates = {0};
+	const char *error = "", *path;
+
+	path = report_print(&arena, "%.*s../../ci/gates.conf",
+	                    (int)(report_basename(__FILE__) - __FILE__), __FILE__);
+	CHECK_MSG(report_gates_read(&arena, path, &gates, &error), "%s", error);
+	CHECK_INT(gates.count, >, 0);
+	report_arena_done(&arena);
 }
 
 TEST(gate_file, a_gate_needs_a_section)
@@ -210,6 +284,59 @@ TEST_ROWS(judgement, a_runs_own_verdict_counts, sizeof own / sizeof *own)
 	CHECK_CONTAINS(f.out, own[row].words);
 }
 
+static const struct {
+	const char *what, *log, *numbers; /* log NULL: there is none. */
+	const char *words;
+} logs[] = {
+	{"missing", NULL, "{\"operations_count\":1000}",
+         "latency.hlog is missing, but run.json counts 1,000 values"},
+	{"missing, and nothing but a tag counts", NULL, "{\"commit.count\":7}",
+         "latency.hlog is missing, but run.json counts 7 values"},
+	{"empty", "", "{\"operations_count\":1000}", "latency.hlog is empty"},
+	{"no line but the head", "#[StartTime: 1 (seconds since epoch)]\n",
+         "{\"operations_count\":1000}", "latency.hlog is empty"},
+	{"damaged", "Tag=operation,0,1,0,HISTxx\n", "{\"operations_count\":1000}",
+         "latency.hlog:1"},
+	{"without one tag", "Tag=commit,", "{\"commit.count\":1,\"operation.count\":1}",
+         "latency.hlog holds 0 values of operation, run.json says 1"},
+};
+
+/* A number that was lost is not one that was never there. */
+TEST_ROWS(judgement, without_its_log_a_run_is_not_trusted, sizeof logs / sizeof *logs)
+{
+	static const char *const gates[] = {"p99(operation) <= 1 s", "count(operation) > 0",
+	                                    "warn max(operation) <= 1 s"};
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run = fixture_run(&f, (struct fixture_run){"r", .numbers = logs[row].numbers});
+	const char *log = logs[row].log;
+	uint64_t one = 1;
+
+	if (log != NULL && *log == 'T' && strstr(log, "HIST") == NULL)
+		log = fixture_hlog_line(&f, "commit", 0, &one, 1);
+	if (log != NULL)
+		fixture_write(&f, "r/latency.hlog", log);
+	for (int i = 0; i < 3; i++) {
+		CHECK_INT(fixture_command(&f, "gate", run, "-e", gates[i], NULL), ==,
+		          REPORT_UNTRUSTWORTHY);
+		CHECK_CONTAINS(f.out, logs[row].words);
+		CHECK(strstr(f.out, "FAIL") == NULL && strstr(f.out, "no data") == NULL);
+	}
+}
+
+/* Nothing was measured: no log is needed, and a gate on it is FAIL. */
+TEST(judgement, a_run_that_measured_nothing_needs_no_log)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run = fixture_run(
+		&f, (struct fixture_run){.numbers = "{\"operations_count\":0,\"commit.count\":0,"
+	                                            "\"errors_count\":0}"});
+
+	CHECK_INT(fixture_command(&f, "gate", run, "-e", "errors == 0", NULL), ==, REPORT_PASS);
+	CHECK_INT(fixture_command(&f, "gate", run, "-e", "p99(commit) <= 1 s", NULL), ==,
+	          REPORT_FAIL);
+	CHECK_CONTAINS(f.out, "no data: commit was never recorded");
+}
+
 static const char *const slow[][3] = {{"asan", "none", "not judged, variant=asan"},
                                       {"tsan", "none", "not judged, variant=tsan"},
                                       {"coverage", "none", "not judged, variant=coverage"},
@@ -232,6 +359,21 @@ TEST_ROWS(judgement, times_of_a_slowed_variant_are_not_judged, sizeof slow / siz
 	CHECK_INT(fixture_command(&f, "gate", run, "--gate", "max(transaction) <= 1 ns", NULL), ==,
 	          REPORT_UNTRUSTWORTHY);
 	CHECK_CONTAINS(f.out, "nothing was judged");
+}
+
+/* A pool that hangs has no numbers of its own: that must be FAIL, not a usage error. */
+TEST(judgement, a_number_that_a_broken_run_lacks_fails)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run = fixture_run(
+		&f, (struct fixture_run){.verdict = "{\"result\":\"FAIL\",\"reasons\":["
+	                                            "{\"result\":\"FAIL\",\"text\":\"hang\"}]}"});
+
+	CHECK_INT(fixture_command(&f, "gate", run, "--gate", "pool.unheard_of == 0", NULL), ==, 1);
+	CHECK_CONTAINS(f.out, "hang");
+	CHECK_INT(fixture_command(&f, "gate", fixture_run(&f, (struct fixture_run){.name = "well"}),
+	                          "--gate", "pool.unheard_of == 0", NULL),
+	          ==, 2);
 }
 
 TEST(judgement, a_section_without_a_run_fails)

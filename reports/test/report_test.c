@@ -5,6 +5,7 @@
 #include <libxml/parser.h>
 #include <libxml/xpath.h>
 #include <math.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "chart.h"
@@ -224,6 +225,148 @@ TEST(report, that_cannot_be_written_says_so_and_leaves_nothing)
 	CHECK(access(fixture_path(&f, "out/index.html"), F_OK) != 0);
 }
 
+/* What was there stays whole, and nothing half is left beside it. */
+TEST(report, that_finds_the_disk_full_changes_nothing)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	static const char *const names[] = {"index.html", "junit.xml", "report.json"};
+	const char *old = fixture_run(&f, (struct fixture_run){.name = "old"});
+	const char *before[3], **found;
+
+	CHECK_INT(report(&f, old, "out"), ==, REPORT_PASS);
+	for (int i = 0; i < 3; i++)
+		before[i] = fixture_read(&f, report_print(&f.arena, "out/%s", names[i]));
+	/* The page comes last and is the largest: the other two are written by then. */
+	f.disk = strlen(before[0]) - 1;
+	CHECK_INT(strlen(before[1]) + strlen(before[2]), <, f.disk);
+	CHECK_INT(report(&f, hostile_run(&f), "out"), ==, REPORT_CANNOT);
+	CHECK_CONTAINS(f.err, "out/index.html: cannot be written: ");
+	CHECK(strchr(f.err, '\n') == f.err + strlen(f.err) - 1);
+	CHECK_STR(f.out, "");
+	CHECK_INT(report_list(&f.arena, fixture_path(&f, "out"), &found), ==, 3);
+	for (int i = 0; i < 3; i++)
+		CHECK_STR(fixture_read(&f, report_print(&f.arena, "out/%s", names[i])), before[i]);
+	/* Nor does a folder in the place of the last. */
+	f.disk = 0;
+	CHECK(unlink(fixture_path(&f, "out/index.html")) == 0);
+	fixture_write(&f, "out/index.html/x", "");
+	CHECK_INT(report(&f, hostile_run(&f), "out"), ==, REPORT_CANNOT);
+	CHECK_CONTAINS(f.err, "out/index.html: cannot be written: Is a directory");
+	CHECK_STR(fixture_read(&f, "out/report.json"), before[2]);
+}
+
+/* Root may write everywhere; so the folder is made as somebody else. */
+TEST(report, says_why_a_folder_cannot_be_made)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *error = "", *path = fixture_path(&f, "new");
+	bool root = geteuid() == 0;
+
+	CHECK(chmod(f.folder, 0555) == 0 && (!root || seteuid(65534) == 0));
+	CHECK(!report_make_folder(&f.arena, path, &error));
+	CHECK((!root || seteuid(0) == 0) && chmod(f.folder, 0700) == 0);
+	CHECK_CONTAINS(error, "/new: cannot make this folder: Permission denied");
+}
+
+/* Where each of the words stands in the text, one after the other. */
+static void check_order(const char *text, const char *const *words)
+{
+	for (; *words != NULL; words++) {
+		CHECK_MSG(strstr(text, *words) != NULL, "%s is not there in its turn", *words);
+		text = strstr(text, *words) + strlen(*words);
+	}
+}
+
+/* Not by name, not by time, and coverage in its turn. */
+TEST(report, shows_runs_as_they_are_given)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *c =
+		fixture_run(&f, (struct fixture_run){"c", .started = "2026-01-03T00:00:00Z"});
+	const char *a = fixture_run(&f, (struct fixture_run){"a", .scenario = "coverage",
+	                                                     .variant = "coverage",
+	                                                     .numbers = "{\"x_count\":1}"});
+	const char *b = fixture_run(&f, (struct fixture_run){"b", .variant = "tsan"});
+
+	fixture_write(&f, "a/coverage.json",
+	              "{\"files\":[{\"file\":\"a.c\",\"lines\":[],\"functions\":[]}]}");
+	CHECK_INT(fixture_command(&f, "report", c, "-o", fixture_path(&f, "out"), a, b, NULL), ==,
+	          REPORT_PASS);
+	check_order(fixture_read(&f, "out/index.html"),
+	            (const char *const[]){
+			    "<h2 id=\"runs\">", "\"#r0\">concurrent_load, release",
+			    "\"#r1\">coverage, poolproof<", "\"#r2\">concurrent_load, tsan",
+			    "<h2 id=\"r0\">concurrent_load, release",
+			    "<h2 id=\"r1\">coverage, poolproof</h2>", "<h3>Coverage</h3>",
+			    "<h2 id=\"r2\">concurrent_load, tsan", NULL});
+	check_order(fixture_read(&f, "out/report.json"),
+	            (const char *const[]){"\"runs\": [", "\"name\": \"c\"", "\"name\": \"a\"",
+	                                  "\"name\": \"b\"", NULL});
+}
+
+TEST(report, says_once_what_is_skipped_for_one_reason)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run = fixture_run(&f, (struct fixture_run){.name = "r", .variant = "tsan"});
+	const char *page, *end;
+
+	fixture_write(&f, "r/coverage.json",
+	              "{\"files\":[{\"file\":\"a.c\",\"lines\":[{\"line_number\":1,\"count\":1,"
+	              "\"branches\":[{\"count\":1}]}],\"functions\":[]}]}");
+	fixture_write(&f, "ci/gates.conf",
+	              "[coverage]\nratchet coverage.lines\nratchet coverage.branches\n"
+	              "[concurrent_load]\nfail errors == 0\nfail max(operation) <= 1 s\n");
+	CHECK_INT(report(&f, run, "out"), ==, REPORT_PASS);
+	page = fixture_read(&f, "out/index.html");
+	end = strstr(page, "</section>");
+	check_order(page, (const char *const[]){">2 ratchets</a>: no record yet",
+	                                        ">max(operation)</a>: not judged, variant=tsan",
+	                                        "</section>", NULL});
+	page = strstr(page, "no record yet");
+	CHECK(page < end && strstr(page + 1, "no record yet") > end);
+}
+
+/* Under memcheck the heap is not read; a line along 0 would say that it is empty. */
+TEST(report, draws_what_was_measured)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run = fixture_run(&f, (struct fixture_run){.name = "r"}), *page;
+	uint64_t two[2] = {1, 2}, other[2] = {1, 3};
+
+	fixture_write(&f, "r/memory.csv",
+	              "time_s,waiting_count,heap_bytes,pool_bytes\n0.1,0,0,10\n0.2,0,0,20\n");
+	fixture_write(&f, "r/latency.hlog",
+	              report_print(&f.arena, "%s%s", fixture_hlog_line(&f, "operation", 0, two, 2),
+	                           fixture_hlog_line(&f, "service", 0, two, 2)));
+	CHECK_INT(report(&f, run, "out"), ==, REPORT_PASS);
+	page = fixture_read(&f, "out/index.html");
+	check_order(page, (const char *const[]){">waiting, largest<", ">pool, largest<", NULL});
+	CHECK(strstr(page, ">heap, largest<") == NULL);
+	/* In a closed loop both are one line, in an open one they are two. */
+	check_order(page,
+	            (const char *const[]){"<th scope=\"col\">operation = service</th>", NULL});
+	fixture_write(&f, "r/latency.hlog",
+	              report_print(&f.arena, "%s%s", fixture_hlog_line(&f, "operation", 0, two, 2),
+	                           fixture_hlog_line(&f, "service", 0, other, 2)));
+	CHECK_INT(report(&f, run, "out"), ==, REPORT_PASS);
+	check_order(fixture_read(&f, "out/index.html"),
+	            (const char *const[]){"operation</th><th scope=\"col\">service</th>", NULL});
+}
+
+TEST(report, can_be_read_on_a_narrow_screen)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *page;
+
+	CHECK_INT(report(&f, hostile_run(&f), "out"), ==, REPORT_PASS);
+	page = fixture_read(&f, "out/index.html");
+	CHECK_CONTAINS(page, "overflow-x:auto}figcaption");
+	CHECK_CONTAINS(page, "figure svg,.wide>table{min-width:560px}");
+	/* Every table stands in a frame of its own that scrolls. */
+	for (const char *at = page; (at = strstr(at, "<table>")) != NULL; at++)
+		CHECK(strncmp(at - 18, "<div class=\"wide\">", 18) == 0);
+}
+
 static const char *draw(struct fixture *f, const struct report_chart *chart)
 {
 	char *text;
@@ -261,6 +404,19 @@ TEST_ROWS(chart, loses_no_spike, 2)
 	CHECK_INT(strlen(svg), <, 40000);
 	CHECK_CONTAINS(svg, "<td>1,000</td>");
 	CHECK_CONTAINS(svg, "<title>t</title><desc>a</desc>");
+}
+
+TEST(chart, draws_the_first_on_top)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	double x[2] = {1, 2}, y[2] = {1, 2};
+	struct report_chart chart = {.title = "t", .about = "a", .count = 2};
+
+	chart.series[0] = (struct report_series){"first", x, y, 2};
+	chart.series[1] = (struct report_series){"second", x, y, 2};
+	check_order(draw(&f, &chart),
+	            (const char *const[]){">first<", ">second<", "<path class=\"s1\" fill",
+	                                  "<path class=\"s0\" fill", NULL});
 }
 
 TEST(chart, of_nothing_is_nothing)
