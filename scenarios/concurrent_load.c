@@ -23,7 +23,8 @@
 enum { KEY_DB = 0x1000, KEY_SCRIPT, KEY_RECORDS, KEY_MIX };
 enum { SCRIPTS_MAX = 32, VARIABLES_MAX = 32, TEXT_MAX = 1024, RECORDS_MAX = 100000000 };
 enum { OPERATIONS_MAX = 4 }; /* Of a phase: YCSB's or the ledger's. */
-_Static_assert((int)YCSB_OPERATIONS <= OPERATIONS_MAX && (int)LEDGER_OPERATIONS <= OPERATIONS_MAX, "");
+_Static_assert((int)YCSB_OPERATIONS <= OPERATIONS_MAX && (int)LEDGER_OPERATIONS <= OPERATIONS_MAX,
+               "");
 
 static const struct argp_option options[] = {
 	{ "db", KEY_DB, "FILE", 0, "Work on a copy of this database; needs --script", 0 },
@@ -113,7 +114,8 @@ static const char *read_mix(const char *value)
 		return wrong;
 	strcpy(copy, value);
 	while ((word = strsep(&rest, ",")) != NULL)
-		if (strcmp(word, "ledger") != 0 && (strlen(word) != 1 || strchr("abcf", *word) == NULL))
+		if (strcmp(word, "ledger") != 0 &&
+		    (strlen(word) != 1 || strchr("abcf", *word) == NULL))
 			return wrong;
 	strcpy(given.mix, value);
 	return NULL;
@@ -163,8 +165,8 @@ static void create(struct harness_run *run, const char *path)
 	if (sqlite3_exec(db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK ||
 	    !ycsb_create(db, given.records) || !ledger_create(db) ||
 	    sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
-		harness_cannot(run, "%s: cannot make the built-in database: %s; is the disk full?", path,
-		               sqlite3_errmsg(db));
+		harness_cannot(run, "%s: cannot make the built-in database: %s; is the disk full?",
+		               path, sqlite3_errmsg(db));
 	sqlite3_close(db);
 }
 
@@ -198,16 +200,18 @@ static bool phase(struct harness_run *run, const char *name, unsigned of,
 	const struct harness_options *o = harness_run_options(run);
 	uint64_t each = o->operations_per_thread / of;
 
-	return harness_load_run(run, &(struct harness_load){
-	        .phase = name,
-	        .threads = o->threads,
-	        .seconds = o->seconds / of,
-	        .operations_per_thread = o->operations_per_thread > 0 && each == 0 ? 1 : each,
-	        .rate_per_s = o->rate_per_s,
-	        .poisson = o->poisson,
-	        .operations = operations,
-	        .operation_count = count,
-	});
+	return harness_load_run(
+		run, &(struct harness_load){
+			     .phase = name,
+			     .threads = o->threads,
+			     .seconds = o->seconds / of,
+			     .operations_per_thread =
+				     o->operations_per_thread > 0 && each == 0 ? 1 : each,
+			     .rate_per_s = o->rate_per_s,
+			     .poisson = o->poisson,
+			     .operations = operations,
+			     .operation_count = count,
+		     });
 }
 
 static void run_built_in(struct harness_run *run, const struct ycsb *ycsb)
@@ -288,7 +292,8 @@ static void body(struct harness_run *run)
 
 static const struct harness_scenario scenario = {
 	.name = "concurrent_load",
-	.question = "Does everybody get through, how long do they wait, and is all as it was after?",
+	.question =
+		"Does everybody get through, how long do they wait, and is all as it was after?",
 	.load = "YCSB's mixes A, B, C, F and a ledger; or --db FILE with --script FILE",
 	.passes = "no operation fails, the ledger adds up, the file is sound, nothing is left",
 	.options = options,

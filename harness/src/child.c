@@ -59,7 +59,7 @@ static void leave_target(struct harness_run *run)
 bool harness_target_open(struct harness_run *run, const char *path)
 {
 	const struct harness_options *o = &run->options;
-	struct harness_failure failure = {.kind = HARNESS_FAILURE_OTHER};
+	struct harness_failure failure = { .kind = HARNESS_FAILURE_OTHER };
 	struct harness_target_options options = {
 		.path = run->target_path,
 		.threads = o->threads,
@@ -104,7 +104,7 @@ void target_check(struct harness_run *run)
 
 bool harness_target_close(struct harness_run *run)
 {
-	struct harness_residue residue = {0};
+	struct harness_residue residue = { 0 };
 
 	if (!run->target_opened)
 		return true;

@@ -69,7 +69,7 @@ static bool folder_writable(const char *path)
 
 static bool in_wal_mode(const char *path)
 {
-	unsigned char head[20] = {0};
+	unsigned char head[20] = { 0 };
 	FILE *file = fopen(path, "re");
 
 	if (file == NULL)

@@ -124,10 +124,10 @@ static uint64_t libc_census(void)
 }
 
 static const struct provider providers[] = {
-	{"memcheck", memcheck_there, memcheck_live, memcheck_census},
-	{"jemalloc", jemalloc_there, jemalloc_live, jemalloc_census},
-	{"sanitizer", sanitizer_there, sanitizer_live, sanitizer_live},
-	{"libc", libc_there, libc_live, libc_census},
+	{ "memcheck", memcheck_there, memcheck_live, memcheck_census },
+	{ "jemalloc", jemalloc_there, jemalloc_live, jemalloc_census },
+	{ "sanitizer", sanitizer_there, sanitizer_live, sanitizer_live },
+	{ "libc", libc_there, libc_live, libc_census },
 };
 
 static const struct provider *provider(void)
@@ -156,8 +156,8 @@ uint64_t heap_census(void)
 
 const char *under_name(void)
 {
-	static const char *const tools[] = {"memcheck", "helgrind",  "drd",       "massif",
-	                                    "dhat",     "callgrind", "cachegrind"};
+	static const char *const tools[] = { "memcheck", "helgrind",  "drd",       "massif",
+		                             "dhat",     "callgrind", "cachegrind" };
 	const char *preload = getenv("LD_PRELOAD");
 	unsigned char byte = 0, bits;
 

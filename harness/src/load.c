@@ -72,7 +72,7 @@ static void book_error(struct loader *l, unsigned operation, const struct harnes
 static uint64_t perform(struct loader *l, uint64_t due_ns, uint64_t free_ns)
 {
 	struct harness_worker *w = &l->worker;
-	struct harness_failure failure = {.kind = HARNESS_FAILURE_OTHER};
+	struct harness_failure failure = { .kind = HARNESS_FAILURE_OTHER };
 	uint64_t began, ended;
 	unsigned i;
 	bool ok;
@@ -128,8 +128,8 @@ static bool sleep_until(const struct loader *l, uint64_t due_ns)
 {
 	for (uint64_t now = now_ns(); now < due_ns && !stopped(l); now = now_ns()) {
 		uint64_t wake = due_ns - now > NAP_NS ? now + NAP_NS : due_ns;
-		struct timespec t = {.tv_sec = (time_t)(wake / 1000000000),
-		                     .tv_nsec = (long)(wake % 1000000000)};
+		struct timespec t = { .tv_sec = (time_t)(wake / 1000000000),
+			              .tv_nsec = (long)(wake % 1000000000) };
 
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 	}

@@ -201,7 +201,7 @@ static void threads_settle(unsigned expected)
 	uint64_t limit = now_ns() + 2000000000;
 
 	while (thread_count() > expected && now_ns() < limit)
-		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 }
 
 /* Names the first descriptor that was not open before. */
@@ -225,7 +225,7 @@ static void fd_name(const struct census *before, const struct census *after, cha
 /* Rollback journals and WALs that nobody cleared away. */
 static unsigned journals_left(const char *work)
 {
-	static const char *const endings[] = {"-wal", "-shm", "-journal"};
+	static const char *const endings[] = { "-wal", "-shm", "-journal" };
 	DIR *folder = opendir(work);
 	unsigned count = 0;
 

@@ -33,23 +33,23 @@ enum key {
 };
 
 static const struct argp_option options[] = {
-	{"seed", KEY_SEED, "N", 0, "Repeat what this number did (default: from the clock)", 1},
-	{"threads", KEY_THREADS, "N", 0, "Load threads, 1..256 (default 8)", 1},
-	{"seconds", KEY_SECONDS, "S", 0, "How long the load runs (default 10)", 1},
-	{"operations", KEY_OPERATIONS, "N", 0, "End after N operations a thread instead", 1},
-	{"rate", KEY_RATE, "N", 0, "Open loop: N operations a second in all", 1},
-	{"poisson", KEY_POISSON, NULL, 0, "Open loop with random gaps", 1},
-	{"readers", KEY_READERS, "N", 0, "Read connections, 1..64 (default 4)", 2},
-	{"timeout-ms", KEY_TIMEOUT, "N", 0, "Patience of a borrower (default 5000)", 2},
-	{"synchronous", KEY_SYNCHRONOUS, "WORD", 0, "FULL (default) or NORMAL", 2},
-	{"journal", KEY_JOURNAL, "WORD", 0, "WAL (default) or DELETE", 2},
-	{"target", KEY_TARGET, "NAME", 0, "What to drive; --list-targets tells", 2},
-	{"dir", KEY_DIR, "PATH", 0, "The run directory to make", 3},
-	{"quiet", KEY_QUIET, NULL, 0, "No progress and no summary", 3},
-	{"json", KEY_JSON, NULL, 0, "Print run.json on standard output", 3},
-	{"describe", KEY_DESCRIBE, NULL, 0, "Say what this scenario is, as JSON", 3},
-	{"list-targets", KEY_LIST_TARGETS, NULL, 0, "List the targets", 3},
-	{0},
+	{ "seed", KEY_SEED, "N", 0, "Repeat what this number did (default: from the clock)", 1 },
+	{ "threads", KEY_THREADS, "N", 0, "Load threads, 1..256 (default 8)", 1 },
+	{ "seconds", KEY_SECONDS, "S", 0, "How long the load runs (default 10)", 1 },
+	{ "operations", KEY_OPERATIONS, "N", 0, "End after N operations a thread instead", 1 },
+	{ "rate", KEY_RATE, "N", 0, "Open loop: N operations a second in all", 1 },
+	{ "poisson", KEY_POISSON, NULL, 0, "Open loop with random gaps", 1 },
+	{ "readers", KEY_READERS, "N", 0, "Read connections, 1..64 (default 4)", 2 },
+	{ "timeout-ms", KEY_TIMEOUT, "N", 0, "Patience of a borrower (default 5000)", 2 },
+	{ "synchronous", KEY_SYNCHRONOUS, "WORD", 0, "FULL (default) or NORMAL", 2 },
+	{ "journal", KEY_JOURNAL, "WORD", 0, "WAL (default) or DELETE", 2 },
+	{ "target", KEY_TARGET, "NAME", 0, "What to drive; --list-targets tells", 2 },
+	{ "dir", KEY_DIR, "PATH", 0, "The run directory to make", 3 },
+	{ "quiet", KEY_QUIET, NULL, 0, "No progress and no summary", 3 },
+	{ "json", KEY_JSON, NULL, 0, "Print run.json on standard output", 3 },
+	{ "describe", KEY_DESCRIBE, NULL, 0, "Say what this scenario is, as JSON", 3 },
+	{ "list-targets", KEY_LIST_TARGETS, NULL, 0, "List the targets", 3 },
+	{ 0 },
 };
 
 struct reading {
@@ -64,7 +64,11 @@ static error_t wrong(struct reading *r, const char *option, const char *value, c
 {
 	if (!r->failed)
 		fprintf(stderr, "%s: --%s%s%s: %s\n", r->run->scenario->name, option,
-		        value != NULL ? " " : "", value == NULL ? "" : value[0] == '\0' ? "''" : value, must);
+		        value != NULL ? " " : "",
+		        value == NULL      ? ""
+		        : value[0] == '\0' ? "''"
+		                           : value,
+		        must);
 	r->failed = true;
 	return EINVAL;
 }
@@ -212,7 +216,8 @@ static error_t read_own(int key, char *value, struct argp_state *state)
 	const struct harness_scenario *s = r->run->scenario;
 	const char *must;
 
-	if (s->options == NULL || s->option == NULL || strcmp(option_name(s->options, key), "?") == 0)
+	if (s->options == NULL || s->option == NULL ||
+	    strcmp(option_name(s->options, key), "?") == 0)
 		return ARGP_ERR_UNKNOWN; /* One of argp's own. */
 	must = s->option(key, value);
 	if (must == NULL)
@@ -232,7 +237,7 @@ static unsigned names_of(const struct argp_option *table, const char **names, un
  * leave it at that. An abbreviation passes. */
 static bool names_known(const struct harness_scenario *s, int argc, char **argv)
 {
-	const char *names[132] = {"help", "usage", "version"};
+	const char *names[132] = { "help", "usage", "version" };
 	unsigned count = names_of(s->options, names, names_of(options, names, 3));
 
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -322,13 +327,16 @@ static bool help_wanted(const struct argp *argp, const char *name, int argc, cha
 	static const struct {
 		const char *option;
 		unsigned flags;
-	} wanted[] = { { "--help", ARGP_HELP_STD_HELP }, { "-?", ARGP_HELP_STD_HELP },
-		       { "-h", ARGP_HELP_STD_HELP }, { "--usage", ARGP_HELP_USAGE } };
+	} wanted[] = { { "--help", ARGP_HELP_STD_HELP },
+		       { "-?", ARGP_HELP_STD_HELP },
+		       { "-h", ARGP_HELP_STD_HELP },
+		       { "--usage", ARGP_HELP_USAGE } };
 
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
 		for (unsigned w = 0; w < sizeof wanted / sizeof *wanted; w++)
 			if (strcmp(argv[i], wanted[w].option) == 0) {
-				argp_help(argp, stdout, wanted[w].flags & ~(unsigned)ARGP_HELP_EXIT_OK,
+				argp_help(argp, stdout,
+				          wanted[w].flags & ~(unsigned)ARGP_HELP_EXIT_OK,
 				          (char *)(uintptr_t)name);
 				return true;
 			}
@@ -347,11 +355,12 @@ int options_read(struct harness_run *run, const struct harness_target *const tar
                  char **argv, struct parsed *ret_parsed)
 {
 	char doc[2048], version[128];
-	struct argp own = {.options = run->scenario->options, .parser = read_own};
-	struct argp_child children[] = {{&own, 0, "This scenario's own:", 0}, {0}};
+	struct argp own = { .options = run->scenario->options, .parser = read_own };
+	struct argp_child children[] = { { &own, 0, "This scenario's own:", 0 }, { 0 } };
 	struct argp argp = {
-		.options = options, .parser = read_option, .doc = doc, .children = children};
-	struct reading r = {run, ret_parsed, false, false, ""};
+		.options = options, .parser = read_option, .doc = doc, .children = children
+	};
+	struct reading r = { run, ret_parsed, false, false, "" };
 
 	snprintf(doc, sizeof doc, "%s\v%s\nPasses %s", run->scenario->question, run->scenario->load,
 	         run->scenario->passes);
@@ -377,8 +386,8 @@ int options_read(struct harness_run *run, const struct harness_target *const tar
 /* What differs in a repetition: where it writes, and how much it says. */
 static bool left_out(const char *argument, bool *ret_takes_value)
 {
-	static const char *const with_value[] = {"--seed", "--dir"};
-	static const char *const alone[] = {"--quiet", "--json"};
+	static const char *const with_value[] = { "--seed", "--dir" };
+	static const char *const alone[] = { "--quiet", "--json" };
 
 	*ret_takes_value = false;
 	for (unsigned i = 0; i < 2; i++) {
@@ -400,10 +409,10 @@ void options_repeat(const struct harness_run *run, int argc, char **argv, char *
 {
 	const char *under = under_name();
 	bool tool = strcmp(under, "none") != 0; /* It chooses its variant. */
-	size_t used = (size_t)snprintf(ret_line, line_size, "poolproof run %s %s %s --seed %llu",
-	                               run->scenario->name, tool ? "--under" : "--variant",
-	                               tool ? under : PP_VARIANT,
-	                               (unsigned long long)run->options.seed);
+	size_t used =
+		(size_t)snprintf(ret_line, line_size, "poolproof run %s %s %s --seed %llu",
+	                         run->scenario->name, tool ? "--under" : "--variant",
+	                         tool ? under : PP_VARIANT, (unsigned long long)run->options.seed);
 
 	for (int i = 1; i < argc && used + 2 < line_size; i++) {
 		bool takes_value;

@@ -31,7 +31,7 @@ static uint64_t error_count(const struct shared *shared)
 
 static const char *bytes_text(double bytes, char *text, size_t text_size)
 {
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB"};
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB" };
 	unsigned i = 0;
 
 	for (; bytes >= 1024 && i < 3; i++)
@@ -53,7 +53,7 @@ static const char *time_text(double ns, char *text, size_t text_size)
 
 void progress_begin(struct progress *progress, const struct harness_run *run)
 {
-	*progress = (struct progress){.quiet = run->quiet, .terminal = isatty(STDERR_FILENO)};
+	*progress = (struct progress){ .quiet = run->quiet, .terminal = isatty(STDERR_FILENO) };
 }
 
 static void line_text(const struct progress *progress, const struct harness_run *run, uint64_t now,
@@ -118,7 +118,7 @@ void progress_end(struct progress *progress)
 
 static void percentiles_print(FILE *out, const struct shared *shared, const char *tag)
 {
-	static const double percentiles[] = {50, 99, 99.9};
+	static const double percentiles[] = { 50, 99, 99.9 };
 	unsigned i = 0;
 	char text[24];
 
@@ -141,7 +141,7 @@ static void percentiles_print(FILE *out, const struct shared *shared, const char
 
 static const char *colour(FILE *out, enum verdict verdict)
 {
-	static const char *const colours[] = {"\033[32m", "\033[33m", "\033[31m"};
+	static const char *const colours[] = { "\033[32m", "\033[33m", "\033[31m" };
 	const char *no = getenv("NO_COLOR");
 
 	return isatty(fileno(out)) && (no == NULL || no[0] == '\0') ? colours[verdict] : "";

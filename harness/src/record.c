@@ -159,13 +159,13 @@ void record_remove_work(const struct harness_run *run)
 
 void record_remove(const struct harness_run *run)
 {
-	static const char *const ours[] = {"events.jsonl",
-	                                   "memory.csv",
-	                                   "latency.hlog",
-	                                   "run.json.new",
-	                                   "leaks/stacks.txt",
-	                                   "leaks",
-	                                   ""};
+	static const char *const ours[] = { "events.jsonl",
+		                            "memory.csv",
+		                            "latency.hlog",
+		                            "run.json.new",
+		                            "leaks/stacks.txt",
+		                            "leaks",
+		                            "" };
 	char path[PATH_MAX];
 
 	record_remove_work(run);
@@ -201,7 +201,7 @@ void record_write(struct harness_run *run, int fd, const char *file, const char 
 
 void record_close(struct harness_run *run)
 {
-	int *fds[] = {&run->events_fd, &run->memory_fd, &run->hlog_fd};
+	int *fds[] = { &run->events_fd, &run->memory_fd, &run->hlog_fd };
 
 	for (unsigned i = 0; i < 3; i++) {
 		if (*fds[i] >= 0 && close(*fds[i]) != 0)

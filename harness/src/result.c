@@ -12,15 +12,15 @@
 #include <unistd.h>
 
 #define X(name, text) text,
-static const char *const failure_names[] = {HARNESS_FAILURE_LIST(X)};
+static const char *const failure_names[] = { HARNESS_FAILURE_LIST(X) };
 #undef X
 
 double steal_limit_percent = 5;
 
 struct machine_time machine_time_read(void)
 {
-	struct machine_time t = {0, 0};
-	unsigned long long parts[8] = {0};
+	struct machine_time t = { 0, 0 };
+	unsigned long long parts[8] = { 0 };
 	FILE *file = fopen("/proc/stat", "re");
 
 	if (file == NULL)
@@ -43,7 +43,7 @@ bool percentile_known(const struct histogram *h, double percentile)
 
 static void histogram_numbers(struct harness_run *run, const char *tag, const struct histogram *h)
 {
-	static const double percentiles[] = {50, 90, 99, 99.9};
+	static const double percentiles[] = { 50, 90, 99, 99.9 };
 	char name[SHARED_NAME + 16];
 
 #define NUMBER(suffix, value)                                   \

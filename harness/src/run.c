@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 static const int exit_codes[] = {
-	[VERDICT_PASS] = 0, [VERDICT_UNTRUSTWORTHY] = 3, [VERDICT_FAIL] = 1};
+	[VERDICT_PASS] = 0, [VERDICT_UNTRUSTWORTHY] = 3, [VERDICT_FAIL] = 1
+};
 enum { EXIT_CANNOT = 4, REPEAT_SIZE = 8192 };
 
 static int describe(const struct harness_scenario *s, const struct harness_target *const targets[])
@@ -150,7 +151,7 @@ int harness_main(const struct harness_scenario *scenario,
                  const struct harness_target *const targets[], int argc, char **argv)
 {
 	static struct harness_run run; /* Large, and never more than one. */
-	struct parsed parsed = {0};
+	struct parsed parsed = { 0 };
 	int code;
 
 	run_init(&run, scenario);

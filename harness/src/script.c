@@ -72,13 +72,13 @@ static struct script_value from_harness(const struct harness_value *v)
 {
 	switch (v->type) {
 	case HARNESS_INTEGER:
-		return (struct script_value){.type = SCRIPT_INTEGER, .integer = v->integer};
+		return (struct script_value){ .type = SCRIPT_INTEGER, .integer = v->integer };
 	case HARNESS_REAL:
-		return (struct script_value){.type = SCRIPT_DOUBLE, .real = v->real};
+		return (struct script_value){ .type = SCRIPT_DOUBLE, .real = v->real };
 	case HARNESS_TEXT:
-		return (struct script_value){.type = SCRIPT_TEXT, .text = v->text};
+		return (struct script_value){ .type = SCRIPT_TEXT, .text = v->text };
 	default:
-		return (struct script_value){.type = SCRIPT_NULL};
+		return (struct script_value){ .type = SCRIPT_NULL };
 	}
 }
 
@@ -91,8 +91,8 @@ static const char *operation_name(struct harness_script *script, const char *fil
 
 	for (size_t i = 0; name != NULL && base[i] != '\0'; i++)
 		name[i] = (char)(isalnum((unsigned char)base[i]) || strchr("_-.", base[i]) != NULL
-					 ? base[i]
-					 : '_');
+		                         ? base[i]
+		                         : '_');
 	return name;
 }
 
@@ -106,9 +106,9 @@ static void define_variable(struct script_parser *p, const struct harness_variab
 		if (script_name_byte(variable->name[i], i == 0))
 			continue;
 		script_error(p, p->text,
-			     "\"%s\" cannot name a variable; use letters, digits and "
-			     "\"_\"",
-			     variable->name);
+		             "\"%s\" cannot name a variable; use letters, digits and "
+		             "\"_\"",
+		             variable->name);
 		return;
 	}
 	slot = script_define(p, p->text, variable->name, size);
@@ -120,9 +120,9 @@ static void define_variable(struct script_parser *p, const struct harness_variab
 }
 
 static void define_variables(struct script_parser *p, const struct harness_variable *variables,
-			     unsigned count)
+                             unsigned count)
 {
-	static const char *const builtins[] = {"client_id", "random_seed", "default_seed"};
+	static const char *const builtins[] = { "client_id", "random_seed", "default_seed" };
 
 	for (unsigned i = 0; i < SCRIPT_BUILTINS; i++)
 		script_define(p, p->text, builtins[i], strlen(builtins[i]));
@@ -131,17 +131,17 @@ static void define_variables(struct script_parser *p, const struct harness_varia
 }
 
 struct harness_script *harness_script_parse(const char *name, const char *text, struct sqlite3 *db,
-					    const struct harness_variable *variables,
-					    unsigned variable_count, char *reterr_text,
-					    size_t text_size)
+                                            const struct harness_variable *variables,
+                                            unsigned variable_count, char *reterr_text,
+                                            size_t text_size)
 {
 	struct harness_script *script = calloc(1, sizeof *script);
-	struct script_parser p = {.script = script,
-				  .db = db,
-				  .text = text,
-				  .at = text,
-				  .error = reterr_text,
-				  .error_size = text_size};
+	struct script_parser p = { .script = script,
+		                   .db = db,
+		                   .text = text,
+		                   .at = text,
+		                   .error = reterr_text,
+		                   .error_size = text_size };
 
 	if (script == NULL || (script->file = script_copy(script, name, strlen(name))) == NULL ||
 	    (script->name = operation_name(script, name)) == NULL) {
@@ -155,7 +155,7 @@ struct harness_script *harness_script_parse(const char *name, const char *text, 
 		script_parse_text(&p);
 	if (p.savepoint)
 		sqlite3_exec(db, "ROLLBACK TO harness_script; RELEASE harness_script", NULL, NULL,
-			     NULL);
+		             NULL);
 	if (!p.failed)
 		return script;
 	harness_script_free(script);
@@ -195,9 +195,9 @@ static char *read_file(const char *path, char *reterr_text, size_t text_size)
 }
 
 struct harness_script *harness_script_load(const char *path, struct sqlite3 *db,
-					   const struct harness_variable *variables,
-					   unsigned variable_count, char *reterr_text,
-					   size_t text_size)
+                                           const struct harness_variable *variables,
+                                           unsigned variable_count, char *reterr_text,
+                                           size_t text_size)
 {
 	char *text = read_file(path, reterr_text, text_size);
 	struct harness_script *script;
@@ -205,7 +205,7 @@ struct harness_script *harness_script_load(const char *path, struct sqlite3 *db,
 	if (text == NULL)
 		return NULL;
 	script = harness_script_parse(path, text, db, variables, variable_count, reterr_text,
-				      text_size);
+	                              text_size);
 	free(text);
 	return script;
 }
@@ -213,10 +213,10 @@ struct harness_script *harness_script_load(const char *path, struct sqlite3 *db,
 /* ---- Running ---- */
 
 static void frame_init(struct script_frame *f, const struct harness_script *script,
-		       struct harness_worker *worker, struct harness_failure *failure)
+                       struct harness_worker *worker, struct harness_failure *failure)
 {
 	uint64_t seed = worker->run != NULL ? harness_run_options(worker->run)->seed : 0;
-	const int64_t builtins[SCRIPT_BUILTINS] = {worker->thread, (int64_t)seed, (int64_t)seed};
+	const int64_t builtins[SCRIPT_BUILTINS] = { worker->thread, (int64_t)seed, (int64_t)seed };
 
 	f->script = script;
 	f->worker = worker;
@@ -227,8 +227,8 @@ static void frame_init(struct script_frame *f, const struct harness_script *scri
 	memcpy(f->variables, script->initial, script->variable_count * sizeof *f->variables);
 	for (unsigned i = 0; i < SCRIPT_BUILTINS; i++)
 		if (f->variables[i].type == SCRIPT_UNSET)
-			f->variables[i] = (struct script_value){.type = SCRIPT_INTEGER,
-								.integer = builtins[i]};
+			f->variables[i] = (struct script_value){ .type = SCRIPT_INTEGER,
+				                                 .integer = builtins[i] };
 }
 
 /* Puts the place before what the target said. */
@@ -255,16 +255,16 @@ static bool borrow(struct script_frame *f, unsigned line)
 }
 
 static bool to_argument(struct script_frame *f, const struct script_step *step, unsigned slot,
-			struct harness_value *ret_value)
+                        struct harness_value *ret_value)
 {
 	const struct script_value *v = &f->variables[slot];
 
-	*ret_value = (struct harness_value){.type = HARNESS_NULL};
+	*ret_value = (struct harness_value){ .type = HARNESS_NULL };
 	switch (v->type) {
 	case SCRIPT_UNSET:
 		return script_run_error(f, step->line,
-					"variable \":%s\" was not set on the way here",
-					f->script->names[slot]);
+		                        "variable \":%s\" was not set on the way here",
+		                        f->script->names[slot]);
 	case SCRIPT_BOOLEAN: /* SQLite's booleans are 1 and 0. */
 		ret_value->type = HARNESS_INTEGER;
 		ret_value->integer = v->boolean;
@@ -330,20 +330,20 @@ static bool gather_row(void *context, const struct harness_value *columns, unsig
 static bool run_query(struct script_frame *f, const struct script_step *step)
 {
 	struct harness_value args[SCRIPT_VARIABLES_MAX];
-	struct gather gather = {.frame = f, .step = step};
+	struct gather gather = { .frame = f, .step = step };
 
 	for (unsigned i = 0; i < step->arg_count; i++)
 		if (!to_argument(f, step, step->args[i], &args[i]))
 			return false;
 	if (!harness_query(f->worker, &f->connection, step->sql, args, step->arg_count,
-			   step->columns != NULL ? gather_row : NULL, &gather, f->failure))
+	                   step->columns != NULL ? gather_row : NULL, &gather, f->failure))
 		return failed_at(f, step->line);
 	if (gather.full)
 		return script_run_error(f, step->line, "\\gset: the texts exceed %d bytes in all",
-					SCRIPT_TEXT_MAX);
+		                        SCRIPT_TEXT_MAX);
 	if (step->columns != NULL && gather.rows != 1)
 		return script_run_error(f, step->line, "\\gset needs exactly one row, and there %s",
-					gather.rows == 0 ? "was none" : "were more");
+		                        gather.rows == 0 ? "was none" : "were more");
 	return true;
 }
 
@@ -378,7 +378,7 @@ static bool run_sleep(struct script_frame *f, const struct script_step *step)
 		return false;
 	if (count < 0 || count > ns_max / step->unit_ns)
 		return script_run_error(f, step->line, "\\sleep: %lld is outside 0 s to one day",
-					(long long)count);
+		                        (long long)count);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += (time_t)(count * step->unit_ns / ns_per_s);
 	until.tv_nsec += (long)(count * step->unit_ns % ns_per_s);
@@ -395,7 +395,7 @@ static bool run_begin(struct script_frame *f, const struct script_step *step)
 {
 	if (f->begun_line > 0)
 		return script_run_error(f, step->line, "BEGIN inside the transaction of line %u",
-					f->begun_line);
+		                        f->begun_line);
 	if (!harness_begin(f->worker, &f->connection, f->failure))
 		return failed_at(f, step->line);
 	f->begun_line = step->line;
@@ -419,7 +419,7 @@ static bool run_end(struct script_frame *f, const struct script_step *step)
 }
 
 static bool run_step(struct script_frame *f, const struct script_step *step,
-		     const struct script_step **ret_next)
+                     const struct script_step **ret_next)
 {
 	struct script_value value;
 
@@ -452,7 +452,7 @@ static bool run_step(struct script_frame *f, const struct script_step *step,
 }
 
 bool harness_script_run(struct harness_worker *worker, void *context,
-			struct harness_failure *reterr_failure)
+                        struct harness_failure *reterr_failure)
 {
 	const struct harness_script *script = context;
 	struct harness_failure ignored;
@@ -464,7 +464,7 @@ bool harness_script_run(struct harness_worker *worker, void *context,
 		done = run_step(&f, step, &step);
 	if (done && f.begun_line > 0)
 		done = script_run_error(&f, f.begun_line,
-					"the script ended inside this transaction");
+		                        "the script ended inside this transaction");
 	/* The failure that is told is the first one. */
 	if (f.begun_line > 0)
 		harness_rollback(worker, &f.connection, &ignored);

@@ -61,9 +61,9 @@ static void parse_set(struct script_parser *p)
 
 	if (size == 0 || name_size(name, size) != size) {
 		script_error(p, name,
-			     "\\set needs a name of letters, digits and \"_\", then an "
-			     "expression; \"%.*s\" is no name",
-			     (int)size, name);
+		             "\\set needs a name of letters, digits and \"_\", then an "
+		             "expression; \"%.*s\" is no name",
+		             (int)size, name);
 		return;
 	}
 	/* The expression comes first: it may not use the variable that it sets. */
@@ -83,7 +83,7 @@ static bool parse_unit(struct script_parser *p, struct script_step *step)
 	static const struct {
 		const char *name;
 		int64_t ns;
-	} units[] = {{"us", 1000}, {"ms", 1000000}, {"s", 1000000000}};
+	} units[] = { { "us", 1000 }, { "ms", 1000000 }, { "s", 1000000000 } };
 	size_t size;
 	const char *word = read_word(p, &size);
 
@@ -122,9 +122,9 @@ static void parse_sleep(struct script_parser *p, const char *where)
 		expr->variable = (unsigned)slot;
 	} else if (size == 0 || size > 9 || strspn(word, "0123456789") < size) {
 		script_error(p, word,
-			     "\\sleep needs a whole number or a :variable, then us, ms or "
-			     "s (the default), not \"%.*s\"",
-			     (int)size, word);
+		             "\\sleep needs a whole number or a :variable, then us, ms or "
+		             "s (the default), not \"%.*s\"",
+		             (int)size, word);
 		return;
 	} else {
 		expr->value.type = SCRIPT_INTEGER;
@@ -210,7 +210,7 @@ static void parse_endif(struct script_parser *p, const char *where)
 
 /* One column of a \gset: prefix and column make the variable's name. */
 static bool gset_column(struct script_parser *p, const char *where, const char *prefix,
-			size_t prefix_size, const char *column, unsigned *ret_slot)
+                        size_t prefix_size, const char *column, unsigned *ret_slot)
 {
 	char name[64];
 	size_t size = prefix_size + strlen(column);
@@ -218,18 +218,18 @@ static bool gset_column(struct script_parser *p, const char *where, const char *
 
 	if (size >= sizeof name) {
 		script_error(p, where,
-			     "the column \"%.40s\" has too long a name for a variable; "
-			     "write AS and a shorter one",
-			     column);
+		             "the column \"%.40s\" has too long a name for a variable; "
+		             "write AS and a shorter one",
+		             column);
 		return false;
 	}
 	memcpy(name, prefix, prefix_size);
 	memcpy(name + prefix_size, column, size - prefix_size);
 	if (name_size(name, size) != size || size == 0) {
 		script_error(p, where,
-			     "the column \"%s\" cannot name a variable; write AS and a "
-			     "name",
-			     column);
+		             "the column \"%s\" cannot name a variable; write AS and a "
+		             "name",
+		             column);
 		return false;
 	}
 	if ((slot = script_define(p, where, name, size)) < 0)
@@ -240,7 +240,7 @@ static bool gset_column(struct script_parser *p, const char *where, const char *
 }
 
 static void gset_columns(struct script_parser *p, const char *where, struct script_step *step,
-			 sqlite3_stmt *statement, const char *prefix, size_t prefix_size)
+                         sqlite3_stmt *statement, const char *prefix, size_t prefix_size)
 {
 	int count = sqlite3_column_count(statement);
 
@@ -255,7 +255,7 @@ static void gset_columns(struct script_parser *p, const char *where, struct scri
 	}
 	for (int i = 0; i < count; i++)
 		if (!gset_column(p, where, prefix, prefix_size, sqlite3_column_name(statement, i),
-				 &step->columns[i]))
+		                 &step->columns[i]))
 			return;
 	step->column_count = (unsigned)count;
 }
@@ -280,17 +280,19 @@ static void parse_gset(struct script_parser *p, const char *where, struct script
 
 static void unknown_command(struct script_parser *p, const char *word, size_t size)
 {
-	static const char *const names[] = {"\\set",  "\\sleep", "\\if",  "\\elif",
-					    "\\else", "\\endif", "\\gset"};
-	static const char *const pgbench[] = {"\\setshell",      "\\shell",        "\\aset",
-					      "\\startpipeline", "\\syncpipeline", "\\endpipeline"};
+	static const char *const names[] = { "\\set",  "\\sleep", "\\if",  "\\elif",
+		                             "\\else", "\\endif", "\\gset" };
+	static const char *const pgbench[] = {
+		"\\setshell",      "\\shell",        "\\aset",
+		"\\startpipeline", "\\syncpipeline", "\\endpipeline"
+	};
 	char hint[64];
 
 	for (unsigned i = 0; i < sizeof pgbench / sizeof *pgbench; i++) {
 		if (strlen(pgbench[i]) != size || strncasecmp(pgbench[i], word, size) != 0)
 			continue;
 		script_error(p, word, "%s is pgbench's and not supported here; known: %s",
-			     pgbench[i], known);
+		             pgbench[i], known);
 		return;
 	}
 	script_error(

@@ -17,7 +17,7 @@
 
 #include "internal.h"
 
-static const char *const type_names[] = {"unset", "NULL", "boolean", "integer", "double", "text"};
+static const char *const type_names[] = { "unset", "NULL", "boolean", "integer", "double", "text" };
 
 bool script_run_error(struct script_frame *f, unsigned line, const char *format, ...)
 {
@@ -25,7 +25,7 @@ bool script_run_error(struct script_frame *f, unsigned line, const char *format,
 	va_list args;
 	int used;
 
-	*f->failure = (struct harness_failure){.kind = HARNESS_FAILURE_OTHER};
+	*f->failure = (struct harness_failure){ .kind = HARNESS_FAILURE_OTHER };
 	used = snprintf(f->failure->text, size, "%s:%u: ", f->script->file, line);
 	if (used < 0 || (size_t)used >= size)
 		return false;
@@ -51,22 +51,22 @@ fail(struct script_frame *f, const struct script_expr *at, const char *format, .
 
 static bool set_integer(struct script_value *v, int64_t integer)
 {
-	*v = (struct script_value){.type = SCRIPT_INTEGER, .integer = integer};
+	*v = (struct script_value){ .type = SCRIPT_INTEGER, .integer = integer };
 	return true;
 }
 
 static bool set_boolean(struct script_value *v, bool boolean)
 {
-	*v = (struct script_value){.type = SCRIPT_BOOLEAN, .boolean = boolean};
+	*v = (struct script_value){ .type = SCRIPT_BOOLEAN, .boolean = boolean };
 	return true;
 }
 
 static bool set_double(struct script_frame *f, const struct script_expr *at, struct script_value *v,
-		       double real)
+                       double real)
 {
 	if (!isfinite(real))
 		return fail(f, at, "the result is not a finite number, which SQLite cannot store");
-	*v = (struct script_value){.type = SCRIPT_DOUBLE, .real = real};
+	*v = (struct script_value){ .type = SCRIPT_DOUBLE, .real = real };
 	return true;
 }
 
@@ -79,7 +79,7 @@ static bool is_integer(const char *text)
 bool script_value_of_text(const char *text, struct script_value *ret_value)
 {
 	size_t size = strlen(text);
-	struct script_value v = {.type = SCRIPT_NULL};
+	struct script_value v = { .type = SCRIPT_NULL };
 	char *end = NULL;
 
 	errno = 0;
@@ -96,10 +96,10 @@ bool script_value_of_text(const char *text, struct script_value *ret_value)
 	    strcasecmp(text, "off") == 0 || strcasecmp(text, "of") == 0)
 		return set_boolean(ret_value, false);
 	if (is_integer(text))
-		v = (struct script_value){.type = SCRIPT_INTEGER,
-					  .integer = strtoll(text, &end, 10)};
+		v = (struct script_value){ .type = SCRIPT_INTEGER,
+			                   .integer = strtoll(text, &end, 10) };
 	else
-		v = (struct script_value){.type = SCRIPT_DOUBLE, .real = strtod(text, &end)};
+		v = (struct script_value){ .type = SCRIPT_DOUBLE, .real = strtod(text, &end) };
 	if (errno == ERANGE || *end != '\0' || (v.type == SCRIPT_DOUBLE && !isfinite(v.real)))
 		return false;
 	*ret_value = v;
@@ -122,7 +122,7 @@ bool script_truth(const struct script_value *v)
 
 /* Doubles that have an integer: [-2^63, 2^63), both exact. */
 bool script_to_integer(struct script_frame *f, const struct script_expr *at,
-		       const struct script_value *v, int64_t *ret_integer)
+                       const struct script_value *v, int64_t *ret_integer)
 {
 	double real;
 
@@ -140,7 +140,7 @@ bool script_to_integer(struct script_frame *f, const struct script_expr *at,
 }
 
 static bool to_double(struct script_frame *f, const struct script_expr *at,
-		      const struct script_value *v, double *ret_real)
+                      const struct script_value *v, double *ret_real)
 {
 	if (v->type != SCRIPT_INTEGER && v->type != SCRIPT_DOUBLE)
 		return fail(f, at, "a number is needed, and this is %s", type_names[v->type]);
@@ -149,7 +149,7 @@ static bool to_double(struct script_frame *f, const struct script_expr *at,
 }
 
 static bool to_boolean(struct script_frame *f, const struct script_expr *at,
-		       const struct script_value *v, bool *ret_boolean)
+                       const struct script_value *v, bool *ret_boolean)
 {
 	if (v->type != SCRIPT_BOOLEAN)
 		return fail(f, at, "a boolean is needed, and this is %s", type_names[v->type]);
@@ -189,7 +189,7 @@ static bool eval_case(struct script_frame *f, const struct script_expr *e, struc
 }
 
 static bool eval_variable(struct script_frame *f, const struct script_expr *e,
-			  struct script_value *v)
+                          struct script_value *v)
 {
 	const char *name = f->script->names[e->variable];
 
@@ -198,7 +198,7 @@ static bool eval_variable(struct script_frame *f, const struct script_expr *e,
 		return fail(f, e, "variable \":%s\" was not set on the way here", name);
 	if (v->type == SCRIPT_TEXT && !script_value_of_text(v->text, v))
 		return fail(f, e, "variable \":%s\" holds the text \"%.40s\", which is no number",
-			    name, v->text);
+		            name, v->text);
 	return true;
 }
 
@@ -221,7 +221,7 @@ static bool compare_result(enum script_op op, int order)
 }
 
 static bool arithmetic_double(struct script_frame *f, const struct script_expr *e, double a,
-			      double b, struct script_value *v)
+                              double b, struct script_value *v)
 {
 	switch (e->op) {
 	case OP_ADD:
@@ -238,7 +238,7 @@ static bool arithmetic_double(struct script_frame *f, const struct script_expr *
 }
 
 static bool divide(struct script_frame *f, const struct script_expr *e, int64_t a, int64_t b,
-		   struct script_value *v)
+                   struct script_value *v)
 {
 	if (b == 0)
 		return fail(f, e, "division by zero");
@@ -253,7 +253,7 @@ static bool divide(struct script_frame *f, const struct script_expr *e, int64_t 
 }
 
 static bool arithmetic_integer(struct script_frame *f, const struct script_expr *e, int64_t a,
-			       int64_t b, struct script_value *v)
+                               int64_t b, struct script_value *v)
 {
 	int64_t result;
 	bool overflow;
@@ -274,7 +274,7 @@ static bool arithmetic_integer(struct script_frame *f, const struct script_expr 
 }
 
 static bool eval_arithmetic(struct script_frame *f, const struct script_expr *e,
-			    const struct script_value *args, struct script_value *v)
+                            const struct script_value *args, struct script_value *v)
 {
 	const struct script_expr *left = e->first, *right = e->first->next;
 	double a = 0, b = 0;
@@ -288,7 +288,7 @@ static bool eval_arithmetic(struct script_frame *f, const struct script_expr *e,
 }
 
 static bool eval_bits(struct script_frame *f, const struct script_expr *e,
-		      const struct script_value *args, struct script_value *v)
+                      const struct script_value *args, struct script_value *v)
 {
 	int64_t a = 0, b = 0;
 
@@ -307,7 +307,7 @@ static bool eval_bits(struct script_frame *f, const struct script_expr *e,
 }
 
 static bool eval_double_function(struct script_frame *f, const struct script_expr *e,
-				 const struct script_value *arg, struct script_value *v)
+                                 const struct script_value *arg, struct script_value *v)
 {
 	double x = 0;
 
@@ -327,7 +327,7 @@ static bool eval_double_function(struct script_frame *f, const struct script_exp
 }
 
 static bool eval_abs(struct script_frame *f, const struct script_expr *e,
-		     const struct script_value *arg, struct script_value *v)
+                     const struct script_value *arg, struct script_value *v)
 {
 	int64_t integer = 0;
 
@@ -341,7 +341,7 @@ static bool eval_abs(struct script_frame *f, const struct script_expr *e,
 }
 
 static bool eval_extreme(struct script_frame *f, const struct script_expr *e,
-			 const struct script_value *args, unsigned count, struct script_value *v)
+                         const struct script_value *args, unsigned count, struct script_value *v)
 {
 	const struct script_expr *at = e->first;
 	int64_t best = 0, n = 0;
@@ -352,7 +352,7 @@ static bool eval_extreme(struct script_frame *f, const struct script_expr *e,
 		real = real || args[i].type == SCRIPT_DOUBLE;
 	for (unsigned i = 0; i < count; i++, at = at->next) {
 		if (real ? !to_double(f, at, &args[i], &x)
-			 : !script_to_integer(f, at, &args[i], &n))
+		         : !script_to_integer(f, at, &args[i], &n))
 			return false;
 		if (real && (i == 0 || (e->op == OP_LEAST ? x < best_real : x > best_real)))
 			best_real = x;
@@ -367,16 +367,16 @@ static bool check_parameter(struct script_frame *f, const struct script_expr *e,
 {
 	if (e->op == OP_RANDOM_GAUSSIAN && !(parameter >= 2))
 		return fail(f, e, "random_gaussian() needs a parameter of at least 2, not %g",
-			    parameter);
+		            parameter);
 	if (!(parameter > 0))
 		return fail(f, e, "%s() needs a parameter above 0, not %g",
-			    e->op == OP_RANDOM_ZIPFIAN ? "random_zipfian" : "random_exponential",
-			    parameter);
+		            e->op == OP_RANDOM_ZIPFIAN ? "random_zipfian" : "random_exponential",
+		            parameter);
 	return true;
 }
 
 static bool eval_random(struct script_frame *f, const struct script_expr *e,
-			const struct script_value *args, struct script_value *v)
+                        const struct script_value *args, struct script_value *v)
 {
 	struct harness_entropy *entropy = &f->worker->entropy;
 	const struct script_expr *second = e->first->next;
@@ -388,10 +388,10 @@ static bool eval_random(struct script_frame *f, const struct script_expr *e,
 		return false;
 	if (low > high)
 		return fail(f, e, "nothing lies between %lld and %lld", (long long)low,
-			    (long long)high);
+		            (long long)high);
 	if (__builtin_sub_overflow(high, low, &size) || size == INT64_MAX)
 		return fail(f, e, "%lld to %lld is too wide; 2^63 - 1 numbers are the most",
-			    (long long)low, (long long)high);
+		            (long long)low, (long long)high);
 	if (e->op == OP_RANDOM)
 		return set_integer(v, harness_entropy_uniform(entropy, low, high));
 	if (!to_double(f, second->next, &args[2], &parameter) || !check_parameter(f, e, parameter))
@@ -404,7 +404,7 @@ static bool eval_random(struct script_frame *f, const struct script_expr *e,
 }
 
 static bool eval_hash(struct script_frame *f, const struct script_expr *e,
-		      const struct script_value *args, struct script_value *v)
+                      const struct script_value *args, struct script_value *v)
 {
 	const struct script_expr *second = e->first->next;
 	int64_t a = 0, b = 0, seed = 0;
@@ -423,7 +423,7 @@ static bool eval_hash(struct script_frame *f, const struct script_expr *e,
 }
 
 static bool eval_pow(struct script_frame *f, const struct script_expr *e,
-		     const struct script_value *args, struct script_value *v)
+                     const struct script_value *args, struct script_value *v)
 {
 	double a = 0, b = 0;
 
@@ -433,7 +433,7 @@ static bool eval_pow(struct script_frame *f, const struct script_expr *e,
 
 /* Into the run's events, where pgbench writes to its standard error. */
 static bool eval_debug(struct script_frame *f, const struct script_expr *e,
-		       const struct script_value *arg, struct script_value *v)
+                       const struct script_value *arg, struct script_value *v)
 {
 	char text[64];
 
@@ -448,7 +448,7 @@ static bool eval_debug(struct script_frame *f, const struct script_expr *e,
 		snprintf(text, sizeof text, "NULL");
 	if (f->worker->run != NULL)
 		harness_event(f->worker->run, "debug", "%s:%u: thread %u: %s", f->script->file,
-			      e->line, f->worker->thread, text);
+		              e->line, f->worker->thread, text);
 	return true;
 }
 
@@ -458,7 +458,7 @@ static bool is_same(const struct script_value *a, const struct script_value *b)
 }
 
 static bool eval_call(struct script_frame *f, const struct script_expr *e,
-		      const struct script_value *args, unsigned count, struct script_value *v)
+                      const struct script_value *args, unsigned count, struct script_value *v)
 {
 	bool boolean = false;
 	int64_t integer = 0;
@@ -521,7 +521,7 @@ static bool eval_strict(struct script_frame *f, const struct script_expr *e, str
 	if (e->op == OP_IS)
 		return set_boolean(v, is_same(&args[0], &args[1]));
 	if (null) {
-		*v = (struct script_value){.type = SCRIPT_NULL};
+		*v = (struct script_value){ .type = SCRIPT_NULL };
 		return true;
 	}
 	return eval_call(f, e, args, count, v);

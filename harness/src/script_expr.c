@@ -45,16 +45,16 @@ static const struct {
 	enum level level;
 	enum script_op op;
 } operators[] = {
-	{"OR", LEVEL_OR, OP_OR},           {"AND", LEVEL_AND, OP_AND},
-	{"<=", LEVEL_COMPARE, OP_LE},      {">=", LEVEL_COMPARE, OP_GE},
-	{"<>", LEVEL_COMPARE, OP_NE},      {"!=", LEVEL_COMPARE, OP_NE},
-	{"<<", LEVEL_BITS, OP_SHIFT_LEFT}, {">>", LEVEL_BITS, OP_SHIFT_RIGHT},
-	{"<", LEVEL_COMPARE, OP_LT},       {">", LEVEL_COMPARE, OP_GT},
-	{"=", LEVEL_COMPARE, OP_EQ},       {"|", LEVEL_BITS, OP_BIT_OR},
-	{"#", LEVEL_BITS, OP_BIT_XOR},     {"&", LEVEL_BITS, OP_BIT_AND},
-	{"+", LEVEL_SUM, OP_ADD},          {"-", LEVEL_SUM, OP_SUB},
-	{"*", LEVEL_PRODUCT, OP_MUL},      {"/", LEVEL_PRODUCT, OP_DIV},
-	{"%", LEVEL_PRODUCT, OP_MOD},
+	{ "OR", LEVEL_OR, OP_OR },           { "AND", LEVEL_AND, OP_AND },
+	{ "<=", LEVEL_COMPARE, OP_LE },      { ">=", LEVEL_COMPARE, OP_GE },
+	{ "<>", LEVEL_COMPARE, OP_NE },      { "!=", LEVEL_COMPARE, OP_NE },
+	{ "<<", LEVEL_BITS, OP_SHIFT_LEFT }, { ">>", LEVEL_BITS, OP_SHIFT_RIGHT },
+	{ "<", LEVEL_COMPARE, OP_LT },       { ">", LEVEL_COMPARE, OP_GT },
+	{ "=", LEVEL_COMPARE, OP_EQ },       { "|", LEVEL_BITS, OP_BIT_OR },
+	{ "#", LEVEL_BITS, OP_BIT_XOR },     { "&", LEVEL_BITS, OP_BIT_AND },
+	{ "+", LEVEL_SUM, OP_ADD },          { "-", LEVEL_SUM, OP_SUB },
+	{ "*", LEVEL_PRODUCT, OP_MUL },      { "/", LEVEL_PRODUCT, OP_DIV },
+	{ "%", LEVEL_PRODUCT, OP_MOD },
 };
 
 static const struct {
@@ -62,27 +62,27 @@ static const struct {
 	unsigned min, max;
 	enum script_op op;
 } functions[] = {
-	{"abs", 1, 1, OP_ABS},
-	{"debug", 1, 1, OP_DEBUG},
-	{"double", 1, 1, OP_DOUBLE},
-	{"exp", 1, 1, OP_EXP},
-	{"greatest", 1, SCRIPT_ARGUMENTS_MAX, OP_GREATEST},
-	{"hash", 1, 2, OP_HASH_MURMUR2},
-	{"hash_fnv1a", 1, 2, OP_HASH_FNV1A},
-	{"hash_murmur2", 1, 2, OP_HASH_MURMUR2},
-	{"int", 1, 1, OP_INT},
-	{"least", 1, SCRIPT_ARGUMENTS_MAX, OP_LEAST},
-	{"ln", 1, 1, OP_LN},
-	{"mod", 2, 2, OP_MOD},
-	{"permute", 2, 3, OP_PERMUTE},
-	{"pi", 0, 0, OP_PI},
-	{"pow", 2, 2, OP_POW},
-	{"power", 2, 2, OP_POW},
-	{"random", 2, 2, OP_RANDOM},
-	{"random_exponential", 3, 3, OP_RANDOM_EXPONENTIAL},
-	{"random_gaussian", 3, 3, OP_RANDOM_GAUSSIAN},
-	{"random_zipfian", 3, 3, OP_RANDOM_ZIPFIAN},
-	{"sqrt", 1, 1, OP_SQRT},
+	{ "abs", 1, 1, OP_ABS },
+	{ "debug", 1, 1, OP_DEBUG },
+	{ "double", 1, 1, OP_DOUBLE },
+	{ "exp", 1, 1, OP_EXP },
+	{ "greatest", 1, SCRIPT_ARGUMENTS_MAX, OP_GREATEST },
+	{ "hash", 1, 2, OP_HASH_MURMUR2 },
+	{ "hash_fnv1a", 1, 2, OP_HASH_FNV1A },
+	{ "hash_murmur2", 1, 2, OP_HASH_MURMUR2 },
+	{ "int", 1, 1, OP_INT },
+	{ "least", 1, SCRIPT_ARGUMENTS_MAX, OP_LEAST },
+	{ "ln", 1, 1, OP_LN },
+	{ "mod", 2, 2, OP_MOD },
+	{ "permute", 2, 3, OP_PERMUTE },
+	{ "pi", 0, 0, OP_PI },
+	{ "pow", 2, 2, OP_POW },
+	{ "power", 2, 2, OP_POW },
+	{ "random", 2, 2, OP_RANDOM },
+	{ "random_exponential", 3, 3, OP_RANDOM_EXPONENTIAL },
+	{ "random_gaussian", 3, 3, OP_RANDOM_GAUSSIAN },
+	{ "random_zipfian", 3, 3, OP_RANDOM_ZIPFIAN },
+	{ "sqrt", 1, 1, OP_SQRT },
 };
 
 enum { OPERATORS = sizeof operators / sizeof *operators };
@@ -127,12 +127,12 @@ static void read_number(struct reader *r)
 		end = real_end;
 		if (!isfinite(r->real))
 			script_error_column(r->p, r->start,
-					    "this number is too large for a double");
+			                    "this number is too large for a double");
 	} else {
 		r->integer = strtoull(r->start, NULL, 10);
 		if (errno == ERANGE || r->integer > (uint64_t)1 << 63)
 			script_error_column(r->p, r->start,
-					    "this number is too large for a 64-bit integer");
+			                    "this number is too large for a 64-bit integer");
 	}
 	r->size = (size_t)(end - r->start);
 }
@@ -192,9 +192,9 @@ static void *unexpected(struct reader *r, const char *wanted)
 {
 	if (r->kind == TOKEN_END)
 		return script_error_column(r->p, r->start, "the expression ends where %s should be",
-					   wanted);
+		                           wanted);
 	return script_error_column(r->p, r->start, "\"%.*s\" stands where %s should be",
-				   (int)r->size, r->start, wanted);
+	                           (int)r->size, r->start, wanted);
 }
 
 static bool expect(struct reader *r, const char *text)
@@ -214,8 +214,8 @@ static struct script_expr *node(struct reader *r, enum script_op op, const char 
 
 	if (++r->parts > SCRIPT_EXPR_MAX)
 		return script_error_column(r->p, where,
-					   "the expression has more than %d parts; split it",
-					   SCRIPT_EXPR_MAX);
+		                           "the expression has more than %d parts; split it",
+		                           SCRIPT_EXPR_MAX);
 	expr = script_alloc(r->p->script, sizeof *expr);
 	if (expr == NULL)
 		return script_error(r->p, where, "out of memory");
@@ -240,7 +240,7 @@ static struct script_expr *constant(struct reader *r, const char *where, struct 
 
 /* A node with two arguments, either of which may have failed. */
 static struct script_expr *pair(struct reader *r, enum script_op op, const char *where,
-				struct script_expr *left, struct script_expr *right)
+                                struct script_expr *left, struct script_expr *right)
 {
 	struct script_expr *expr;
 
@@ -254,7 +254,7 @@ static struct script_expr *pair(struct reader *r, enum script_op op, const char 
 /* -x is 0 - x, as in pgbench; only a number may be 2^63 there. */
 static struct script_expr *read_negative(struct reader *r, const char *where)
 {
-	struct script_value value = {.type = SCRIPT_INTEGER, .integer = 0};
+	struct script_value value = { .type = SCRIPT_INTEGER, .integer = 0 };
 
 	if (r->kind == TOKEN_NUMBER && !r->is_double && r->integer == (uint64_t)1 << 63) {
 		advance(r);
@@ -268,13 +268,13 @@ static struct script_expr *read_negative(struct reader *r, const char *where)
 static struct script_expr *read_constant(struct reader *r)
 {
 	const char *where = r->start;
-	struct script_value value = {.type = SCRIPT_INTEGER, .integer = (int64_t)r->integer};
+	struct script_value value = { .type = SCRIPT_INTEGER, .integer = (int64_t)r->integer };
 
 	if (r->is_double)
-		value = (struct script_value){.type = SCRIPT_DOUBLE, .real = r->real};
+		value = (struct script_value){ .type = SCRIPT_DOUBLE, .real = r->real };
 	else if (r->integer > INT64_MAX)
 		return script_error_column(r->p, where,
-					   "this number is too large for a 64-bit integer");
+		                           "this number is too large for a 64-bit integer");
 	advance(r);
 	return constant(r, where, value);
 }
@@ -313,7 +313,7 @@ static struct script_expr *read_case(struct reader *r, const char *where)
 	if (accept(r, "ELSE"))
 		*last = read_expr(r, LEVEL_OR);
 	else
-		*last = constant(r, where, (struct script_value){.type = SCRIPT_NULL});
+		*last = constant(r, where, (struct script_value){ .type = SCRIPT_NULL });
 	return *last != NULL && expect(r, "END") ? expr : NULL;
 }
 
@@ -328,7 +328,7 @@ static int find_function(struct reader *r, const char *name, size_t size)
 			return (int)i;
 	}
 	script_error_column(r->p, name, "unknown function \"%.*s\"%s", (int)size, name,
-			    script_suggest(names, FUNCTIONS, name, size, hint, sizeof hint));
+	                    script_suggest(names, FUNCTIONS, name, size, hint, sizeof hint));
 	return -1;
 }
 
@@ -368,9 +368,9 @@ static void *wrong_count(struct reader *r, const char *where, int index, unsigne
 
 	if (min == max)
 		return script_error_column(r->p, where, "%s() takes %u argument%s, not %u", name,
-					   min, min == 1 ? "" : "s", count);
+		                           min, min == 1 ? "" : "s", count);
 	return script_error_column(r->p, where, "%s() takes %u to %u arguments, not %u", name, min,
-				   max, count);
+	                           max, count);
 }
 
 static struct script_expr *read_call(struct reader *r)
@@ -384,9 +384,9 @@ static struct script_expr *read_call(struct reader *r)
 	advance(r);
 	if (!next_is(r, "("))
 		return script_error_column(r->p, where,
-					   "\"%.*s\" is not a value; a variable is written :%.*s, "
-					   "a function with (",
-					   (int)size, where, (int)size, where);
+		                           "\"%.*s\" is not a value; a variable is written :%.*s, "
+		                           "a function with (",
+		                           (int)size, where, (int)size, where);
 	index = find_function(r, where, size);
 	if (index < 0 || (expr = node(r, functions[index].op, where)) == NULL)
 		return NULL;
@@ -406,12 +406,12 @@ static struct script_expr *read_word(struct reader *r)
 	const char *where = r->start;
 
 	if (accept(r, "NULL"))
-		return constant(r, where, (struct script_value){.type = SCRIPT_NULL});
+		return constant(r, where, (struct script_value){ .type = SCRIPT_NULL });
 	if (accept(r, "TRUE"))
 		return constant(r, where,
-				(struct script_value){.type = SCRIPT_BOOLEAN, .boolean = true});
+		                (struct script_value){ .type = SCRIPT_BOOLEAN, .boolean = true });
 	if (accept(r, "FALSE"))
-		return constant(r, where, (struct script_value){.type = SCRIPT_BOOLEAN});
+		return constant(r, where, (struct script_value){ .type = SCRIPT_BOOLEAN });
 	if (accept(r, "CASE"))
 		return read_case(r, where);
 	if (next_is(r, "WHEN") || next_is(r, "THEN") || next_is(r, "ELSE") || next_is(r, "END") ||
@@ -434,7 +434,7 @@ static struct script_expr *read_not(struct reader *r, const char *where)
 static struct script_expr *read_complement(struct reader *r, const char *where)
 {
 	struct script_expr *ones =
-		constant(r, where, (struct script_value){.type = SCRIPT_INTEGER, .integer = -1});
+		constant(r, where, (struct script_value){ .type = SCRIPT_INTEGER, .integer = -1 });
 
 	return pair(r, OP_BIT_XOR, where, ones, read_expr(r, LEVEL_BITS + 1));
 }
@@ -467,7 +467,7 @@ static struct script_expr *read_operand(struct reader *r)
 static struct script_expr *read_is(struct reader *r, struct script_expr *left)
 {
 	const char *where = r->start;
-	struct script_value what = {.type = SCRIPT_NULL};
+	struct script_value what = { .type = SCRIPT_NULL };
 	bool negated = next_is(r, "NOTNULL");
 	struct script_expr *expr;
 
@@ -506,8 +506,8 @@ static struct script_expr *read_expr(struct reader *r, enum level level)
 
 	if (++r->parts > SCRIPT_EXPR_MAX)
 		return script_error_column(r->p, r->start,
-					   "the expression has more than %d parts; split it",
-					   SCRIPT_EXPR_MAX);
+		                           "the expression has more than %d parts; split it",
+		                           SCRIPT_EXPR_MAX);
 	left = read_operand(r);
 	while (left != NULL && !r->p->failed) {
 		const char *where = r->start;
@@ -524,7 +524,7 @@ static struct script_expr *read_expr(struct reader *r, enum level level)
 			break;
 		if (operators[i].level == LEVEL_COMPARE && compared)
 			return script_error_column(r->p, where,
-						   "comparisons do not chain; use AND");
+			                           "comparisons do not chain; use AND");
 		compared = operators[i].level == LEVEL_COMPARE;
 		advance(r);
 		left = pair(r, operators[i].op, where, left, read_expr(r, operators[i].level + 1));
@@ -534,7 +534,7 @@ static struct script_expr *read_expr(struct reader *r, enum level level)
 
 struct script_expr *script_expr_parse(struct script_parser *p)
 {
-	struct reader r = {.p = p, .start = p->at};
+	struct reader r = { .p = p, .start = p->at };
 	struct script_expr *expr;
 
 	advance(&r);

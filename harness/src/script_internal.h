@@ -178,7 +178,7 @@ void *script_error_column(struct script_parser *p, const char *where, const char
 unsigned script_line(struct script_parser *p, const char *where);
 /* "; did you mean "X"?" for the name nearest to word, or "". */
 const char *script_suggest(const char *const *names, unsigned count, const char *word,
-			   size_t word_size, char *text, size_t text_size);
+                           size_t word_size, char *text, size_t text_size);
 /* The slot of a variable that is set before this place; -1 with an error. */
 int script_use(struct script_parser *p, const char *where, const char *name, size_t size);
 /* The slot of a variable, made if there is none; -1 with an error. */
@@ -193,7 +193,7 @@ size_t script_continuation(const char *at);
 /* The whole text into steps. */
 void script_parse_text(struct script_parser *p);
 struct script_step *script_step_append(struct script_parser *p, enum script_step_kind kind,
-				       const char *where);
+                                       const char *where);
 /* The next statement at p->at, or a step over what is none. */
 void script_parse_sql(struct script_parser *p);
 /* The command whose backslash is at p->at. */
@@ -214,13 +214,13 @@ struct script_frame {
 
 /* false: the failure says why, with file and line. */
 bool script_eval(struct script_frame *f, const struct script_expr *expr,
-		 struct script_value *ret_value);
+                 struct script_value *ret_value);
 /* As \if and CASE take it: a number is true unless it is 0, NULL is not. */
 bool script_truth(const struct script_value *value);
 /* A text as pgbench reads variables: NULL, a boolean, a number. false: none of them. */
 bool script_value_of_text(const char *text, struct script_value *ret_value);
 bool script_to_integer(struct script_frame *f, const struct script_expr *at,
-		       const struct script_value *value, int64_t *ret_integer);
+                       const struct script_value *value, int64_t *ret_integer);
 bool script_run_error(struct script_frame *f, unsigned line, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

@@ -35,7 +35,7 @@ static unsigned column_of(const struct script_parser *p, const char *where)
 
 /* Errors become one line, whatever stood in the text. */
 static void put_error(struct script_parser *p, const char *where, unsigned column,
-		      const char *format, va_list args)
+                      const char *format, va_list args)
 {
 	char message[400], place[24] = "";
 
@@ -47,7 +47,7 @@ static void put_error(struct script_parser *p, const char *where, unsigned colum
 	if (column > 0)
 		snprintf(place, sizeof place, "column %u: ", column);
 	snprintf(p->error, p->error_size, "%s:%u: %s%s", p->script->file, script_line(p, where),
-		 place, message);
+	         place, message);
 }
 
 void *script_error(struct script_parser *p, const char *where, const char *format, ...)
@@ -71,7 +71,7 @@ void *script_error_column(struct script_parser *p, const char *where, const char
 }
 
 const char *script_suggest(const char *const *names, unsigned count, const char *word,
-			   size_t word_size, char *text, size_t text_size)
+                           size_t word_size, char *text, size_t text_size)
 {
 	char copy[64];
 	const char *nearest;
@@ -100,9 +100,9 @@ int script_use(struct script_parser *p, const char *where, const char *name, siz
 
 	if (slot < 0)
 		script_error_column(p, where, "variable \":%.*s\" is not set before this place%s",
-				    (int)size, name,
-				    script_suggest(script->names, script->variable_count, name,
-						   size, hint, sizeof hint));
+		                    (int)size, name,
+		                    script_suggest(script->names, script->variable_count, name,
+		                                   size, hint, sizeof hint));
 	return slot;
 }
 
@@ -115,9 +115,9 @@ int script_define(struct script_parser *p, const char *where, const char *name, 
 		return slot;
 	if (script->variable_count == SCRIPT_VARIABLES_MAX) {
 		script_error(p, where,
-			     "\"%.*s\" is one variable too many; %d is the most, with the "
-			     "%d that are always there",
-			     (int)size, name, SCRIPT_VARIABLES_MAX, SCRIPT_BUILTINS);
+		             "\"%.*s\" is one variable too many; %d is the most, with the "
+		             "%d that are always there",
+		             (int)size, name, SCRIPT_VARIABLES_MAX, SCRIPT_BUILTINS);
 		return -1;
 	}
 	slot = (int)script->variable_count;
@@ -131,7 +131,7 @@ int script_define(struct script_parser *p, const char *where, const char *name, 
 }
 
 struct script_step *script_step_append(struct script_parser *p, enum script_step_kind kind,
-				       const char *where)
+                                       const char *where)
 {
 	struct script_step *step = script_alloc(p->script, sizeof *step);
 
@@ -160,10 +160,10 @@ static void check_transactions(struct script_parser *p)
 	for (const struct script_step *s = p->script->steps; s != NULL; s = s->next) {
 		if (s->kind == STEP_BEGIN && begun > 0)
 			line_error(p, s->line,
-				   "BEGIN inside a transaction; END it first, or use SAVEPOINT");
+			           "BEGIN inside a transaction; END it first, or use SAVEPOINT");
 		if ((s->kind == STEP_COMMIT || s->kind == STEP_ROLLBACK) && begun == 0)
 			line_error(p, s->line,
-				   "there is no transaction to end here; BEGIN is missing");
+			           "there is no transaction to end here; BEGIN is missing");
 		if (s->kind == STEP_BEGIN)
 			begun = s->line;
 		if (s->kind == STEP_COMMIT || s->kind == STEP_ROLLBACK)
@@ -197,7 +197,7 @@ void script_parse_text(struct script_parser *p)
 
 	if (invalid != NULL) {
 		script_error(p, invalid, "byte 0x%02X is not UTF-8; save the file as UTF-8",
-			     (unsigned)(unsigned char)*invalid);
+		             (unsigned)(unsigned char)*invalid);
 		return;
 	}
 	if (strncmp(p->at, "\xEF\xBB\xBF", 3) == 0) /* A byte order mark. */

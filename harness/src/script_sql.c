@@ -46,7 +46,7 @@ static const char *skip_space(const char *at, const char *end)
 
 static struct words first_words(const char *at, const char *end)
 {
-	struct words words = {0};
+	struct words words = { 0 };
 
 	for (unsigned i = 0; i < WORDS_MAX; i++) {
 		size_t size = 0;
@@ -95,7 +95,7 @@ static const char *find_end(const char *at)
 		char quote = *at == '[' ? ']' : *at;
 
 		if (strchr("'\"`[", *at) != NULL)
-			at = skip_to(at + 1, end, (char[]){quote, '\0'});
+			at = skip_to(at + 1, end, (char[]){ quote, '\0' });
 		else if (strncmp(at, "--", 2) == 0)
 			at = skip_to(at, end, "\n");
 		else if (strncmp(at, "/*", 2) == 0)
@@ -126,7 +126,7 @@ static const char *find_parameter(const char *statement, const char *end, const 
 }
 
 static void bind(struct script_parser *p, struct script_step *step, sqlite3_stmt *statement,
-		 const char *start, const char *end)
+                 const char *start, const char *end)
 {
 	int count = sqlite3_bind_parameter_count(statement);
 
@@ -144,7 +144,7 @@ static void bind(struct script_parser *p, struct script_step *step, sqlite3_stmt
 
 		if (name == NULL || name[0] != ':') {
 			script_error(p, where, "the parameter %s has no variable; write it :name",
-				     name != NULL ? name : "?");
+			             name != NULL ? name : "?");
 			return;
 		}
 		if ((slot = script_use(p, where, name + 1, strlen(name + 1))) < 0)
@@ -172,10 +172,10 @@ static void run_ddl(struct script_parser *p, const char *where, sqlite3_stmt *st
 }
 
 static void append_statement(struct script_parser *p, sqlite3_stmt *statement, const char *start,
-			     const char *end)
+                             const char *end)
 {
-	static const char *const refused[] = {"ATTACH", "DETACH", NULL};
-	static const char *const ddl[] = {"CREATE", "DROP", "ALTER", NULL};
+	static const char *const refused[] = { "ATTACH", "DETACH", NULL };
+	static const char *const ddl[] = { "CREATE", "DROP", "ALTER", NULL };
 	struct words words = first_words(start, end);
 	struct script_step *step = script_step_append(p, kind_of(&words), start);
 
@@ -183,9 +183,9 @@ static void append_statement(struct script_parser *p, sqlite3_stmt *statement, c
 		return;
 	if (is_one_of(words.text[0], refused)) {
 		script_error(p, start,
-			     "%s changes the connection for whoever borrows it next; "
-			     "give the run a database that has all tables",
-			     words.text[0]);
+		             "%s changes the connection for whoever borrows it next; "
+		             "give the run a database that has all tables",
+		             words.text[0]);
 		return;
 	}
 	if (!sqlite3_stmt_readonly(statement))

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 enum { ASK_SIGNAL = 40, SHOWN_LINES = 120 };
-static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+static const int crashes[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
 static struct shared *shared; /* For the handlers; the child's. */
 
 static void on_ask(int number)
@@ -59,13 +59,13 @@ static void on_crash(int number)
 
 void stacks_handlers(struct harness_run *run)
 {
-	struct sigaction act = {.sa_handler = on_ask, .sa_flags = SA_RESTART}, old;
+	struct sigaction act = { .sa_handler = on_ask, .sa_flags = SA_RESTART }, old;
 	void *frames[4];
 
 	shared = run->shared;
 	backtrace(frames, 4); /* Loads libgcc now: a handler cannot. */
 	sigaction(ASK_SIGNAL, &act, NULL);
-	act = (struct sigaction){.sa_handler = on_crash, .sa_flags = SA_NODEFER};
+	act = (struct sigaction){ .sa_handler = on_crash, .sa_flags = SA_NODEFER };
 	for (unsigned i = 0; i < sizeof crashes / sizeof *crashes; i++)
 		if (sigaction(crashes[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
 			sigaction(crashes[i], &act, NULL); /* A sanitizer keeps its own. */
@@ -129,7 +129,7 @@ static bool symbol_of(const Dl_info *object, void *address, char *ret_name, size
 
 static void frame_write(FILE *to, unsigned number, void *address)
 {
-	Dl_info object = {0};
+	Dl_info object = { 0 };
 	char name[256] = "?";
 	const char *slash = NULL;
 
@@ -197,7 +197,7 @@ static void thread_write(FILE *to, const struct harness_run *run, pid_t child, p
 	atomic_store(&from->frame_wanted, thread);
 	syscall(SYS_tgkill, child, thread, ASK_SIGNAL);
 	while (atomic_load(&from->frame_count) == 0 && now_ns() < limit_ns)
-		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	if (atomic_load(&from->frame_count) == 0)
 		fprintf(to, "  did not answer: it blocks every signal, or is not scheduled\n");
 	frames_write(to, from);

@@ -113,7 +113,7 @@ static bool transacting_body(struct harness_connection *connection, void *contex
 bool harness_transact(struct harness_worker *worker, enum harness_access access,
                       harness_body_fn *body, void *context, struct harness_failure *reterr_failure)
 {
-	struct transacting t = {worker, body, context, worker->entropy, worker->digest, 0, 0};
+	struct transacting t = { worker, body, context, worker->entropy, worker->digest, 0, 0 };
 	uint64_t asked = now_ns();
 	bool ok = worker->target->transact(worker->target_state, access, worker->timeout_ns,
 	                                   transacting_body, &t, reterr_failure);

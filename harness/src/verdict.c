@@ -70,7 +70,7 @@ enum verdict verdict_of(const struct shared *shared)
 
 const char *verdict_name(enum verdict verdict)
 {
-	static const char *const names[] = {"PASS", "UNTRUSTWORTHY", "FAIL"};
+	static const char *const names[] = { "PASS", "UNTRUSTWORTHY", "FAIL" };
 
 	return names[verdict];
 }

@@ -136,7 +136,7 @@ static void interrupt(struct harness_run *run, pid_t child, bool *killed)
 
 void watch_child(struct harness_run *run, pid_t child, struct progress *progress)
 {
-	struct stillness still = {0, 0};
+	struct stillness still = { 0, 0 };
 	bool killed = false;
 	sigset_t set;
 	int status;
@@ -146,7 +146,7 @@ void watch_child(struct harness_run *run, pid_t child, struct progress *progress
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	while (waitpid(child, &status, WNOHANG) == 0) {
-		int got = sigtimedwait(&set, NULL, &(struct timespec){.tv_nsec = 100000000});
+		int got = sigtimedwait(&set, NULL, &(struct timespec){ .tv_nsec = 100000000 });
 
 		if (got == SIGINT || got == SIGTERM)
 			interrupt(run, child, &killed);

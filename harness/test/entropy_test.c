@@ -36,7 +36,7 @@ TEST(entropy, repeats_a_stream_by_its_name)
 /* The reference implementation's first outputs for the state 1, 2, 3, 4. */
 TEST(entropy, is_xoshiro256_starstar)
 {
-	struct harness_entropy e = {{1, 2, 3, 4}};
+	struct harness_entropy e = { { 1, 2, 3, 4 } };
 
 	CHECK(harness_entropy_next(&e) == 11520);
 	CHECK(harness_entropy_next(&e) == 0);
@@ -60,7 +60,7 @@ static double chi_squared(const unsigned *counts, const double *shares)
 TEST(entropy, is_uniform_in_any_bounds)
 {
 	struct harness_entropy e = stream(0, 0);
-	unsigned counts[KEYS] = {0};
+	unsigned counts[KEYS] = { 0 };
 	double shares[KEYS];
 
 	for (int i = 0; i < DRAWS; i++)
@@ -80,13 +80,13 @@ TEST(entropy, is_uniform_in_any_bounds)
 	CHECK(low && high);
 }
 
-static const double zipf_parameters[] = {0.1, 0.5, 0.99, 1, 1.0000001, 1.5, 2, 8};
+static const double zipf_parameters[] = { 0.1, 0.5, 0.99, 1, 1.0000001, 1.5, 2, 8 };
 
 TEST_ROWS(entropy, is_zipfian_at_any_parameter, sizeof zipf_parameters / sizeof *zipf_parameters)
 {
 	struct harness_entropy e = stream(3, (uint64_t)row);
 	double s = zipf_parameters[row], sum = 0, shares[KEYS];
-	unsigned counts[KEYS] = {0};
+	unsigned counts[KEYS] = { 0 };
 
 	for (int i = 0; i < KEYS; i++)
 		sum += shares[i] = pow(i + 1, -s);
@@ -101,7 +101,7 @@ TEST_ROWS(entropy, is_zipfian_at_any_parameter, sizeof zipf_parameters / sizeof 
 TEST(entropy, is_zipfian_over_huge_intervals)
 {
 	struct harness_entropy e = stream(4, 0);
-	double s[] = {0.01, 0.99, 1, 3, 1000};
+	double s[] = { 0.01, 0.99, 1, 3, 1000 };
 
 	for (int i = 0; i < 5000; i++) {
 		int64_t x = harness_entropy_zipfian(&e, INT64_MIN, INT64_MAX, s[i % 5]);
@@ -115,7 +115,7 @@ TEST(entropy, is_zipfian_over_huge_intervals)
 TEST(entropy, is_exponential)
 {
 	struct harness_entropy e = stream(5, 0);
-	unsigned counts[KEYS] = {0};
+	unsigned counts[KEYS] = { 0 };
 	double shares[KEYS], parameter = 2.5;
 
 	for (int i = 0; i < KEYS; i++)
@@ -129,7 +129,7 @@ TEST(entropy, is_exponential)
 TEST(entropy, is_gaussian)
 {
 	struct harness_entropy e = stream(6, 0);
-	unsigned counts[KEYS] = {0};
+	unsigned counts[KEYS] = { 0 };
 	double shares[KEYS], parameter = 2.5, all = erf(parameter / sqrt(2));
 
 	for (int i = 0; i < KEYS; i++) {

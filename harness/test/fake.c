@@ -66,7 +66,7 @@ static void fake_close(void *target, struct harness_residue *ret_residue)
 	if (fake.hang_in_close)
 		wait_for_ever(state);
 	if (fake.leak_booked)
-		*ret_residue = (struct harness_residue){.bytes = 16, .text = "connection 3"};
+		*ret_residue = (struct harness_residue){ .bytes = 16, .text = "connection 3" };
 	sem_destroy(&state->never);
 	free(state);
 }
@@ -117,7 +117,7 @@ static bool fake_transact(void *target, enum harness_access access, uint64_t tim
                           harness_body_fn *body, void *context,
                           struct harness_failure *reterr_failure)
 {
-	struct harness_connection connection = {.handle = target};
+	struct harness_connection connection = { .handle = target };
 
 	(void)access, (void)timeout_ns;
 	return body(&connection, context, reterr_failure) &&
@@ -168,7 +168,7 @@ const struct harness_target fake_target = {
 bool fake_operation(struct harness_worker *worker, void *context,
                     struct harness_failure *reterr_failure)
 {
-	struct harness_connection c = {0};
+	struct harness_connection c = { 0 };
 	bool ok;
 
 	harness_choose(worker, harness_entropy_next(&worker->entropy));
@@ -184,21 +184,21 @@ bool fake_operation(struct harness_worker *worker, void *context,
 static void fake_body(struct harness_run *run)
 {
 	const struct harness_options *o = harness_run_options(run);
-	struct harness_operation operations[] = {{"touch", 1, fake_operation, NULL}};
+	struct harness_operation operations[] = { { "touch", 1, fake_operation, NULL } };
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof path, "%s/fake.db", harness_run_work(run));
 	if (!harness_target_open(run, path))
 		return;
 	harness_load_run(run,
-	                 &(struct harness_load){.phase = "load",
-	                                        .threads = o->threads,
-	                                        .seconds = o->seconds,
-	                                        .operations_per_thread = o->operations_per_thread,
-	                                        .rate_per_s = o->rate_per_s,
-	                                        .poisson = o->poisson,
-	                                        .operations = operations,
-	                                        .operation_count = 1});
+	                 &(struct harness_load){ .phase = "load",
+	                                         .threads = o->threads,
+	                                         .seconds = o->seconds,
+	                                         .operations_per_thread = o->operations_per_thread,
+	                                         .rate_per_s = o->rate_per_s,
+	                                         .poisson = o->poisson,
+	                                         .operations = operations,
+	                                         .operation_count = 1 });
 	harness_target_close(run);
 }
 
@@ -210,17 +210,17 @@ const struct harness_scenario fake_scenario = {
 	.body = fake_body,
 };
 
-static const struct harness_target *const targets[] = {&fake_target, NULL};
+static const struct harness_target *const targets[] = { &fake_target, NULL };
 
 static void unlimit_files(void)
 {
-	setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY});
+	setrlimit(RLIMIT_FSIZE, &(struct rlimit){ RLIM_INFINITY, RLIM_INFINITY });
 }
 
 /* Until exit(): coverage counters are written after its handlers, and would be cut. */
 static void limit_files(long size)
 {
-	setrlimit(RLIMIT_FSIZE, &(struct rlimit){(rlim_t)size, RLIM_INFINITY});
+	setrlimit(RLIMIT_FSIZE, &(struct rlimit){ (rlim_t)size, RLIM_INFINITY });
 	atexit(unlimit_files);
 }
 
@@ -281,8 +281,8 @@ static void read_outcome(struct outcome *o)
 
 struct outcome scenario_run(const struct harness_scenario *scenario, struct fake plan, ...)
 {
-	struct outcome o = {.code = -1};
-	char *argv[32] = {(char *)(uintptr_t)scenario->name, (char *)"--dir", o.directory};
+	struct outcome o = { .code = -1 };
+	char *argv[32] = { (char *)(uintptr_t)scenario->name, (char *)"--dir", o.directory };
 	int argc = 3, status;
 	va_list args;
 	pid_t child;

@@ -24,7 +24,7 @@ static uint64_t any_value(struct harness_entropy *e, int bits)
 	return (uint64_t)exp2(harness_entropy_unit(e) * bits);
 }
 
-static const double percentiles[] = {0, 10, 50, 90, 99, 99.9, 99.99, 100};
+static const double percentiles[] = { 0, 10, 50, 90, 99, 99.9, 99.99, 100 };
 
 TEST(histogram, keeps_three_digits_of_every_percentile)
 {
@@ -195,7 +195,7 @@ TEST(histogram, writes_a_log_for_the_oracle)
 	snprintf(expected_path, sizeof expected_path, "%s.expected", path);
 	FILE *log = fopen(path, "w"), *expected = fopen(expected_path, "w");
 	CHECK(log != NULL && expected != NULL && hlog_init(&encoder));
-	hlog_head(&(struct timespec){1764000000, 250000000}, head, sizeof head);
+	hlog_head(&(struct timespec){ 1764000000, 250000000 }, head, sizeof head);
 	fputs(head, log);
 	for (int round = 0; round < 40; round++) {
 		harness_entropy_init(&e, 3, 0, (uint64_t)round);

@@ -9,7 +9,7 @@ static const struct fake nothing;
 
 static void pause_ms(unsigned ms)
 {
-	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
+	nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000L }, NULL);
 }
 
 static bool stall_first(struct harness_worker *worker, void *context,
@@ -34,13 +34,13 @@ static void load_once(struct harness_run *run, struct harness_load load)
 
 static void body_stall(struct harness_run *run)
 {
-	struct harness_operation op = {"stall", 1, stall_first, NULL};
+	struct harness_operation op = { "stall", 1, stall_first, NULL };
 
-	load_once(run, (struct harness_load){.threads = 1,
-	                                     .operations_per_thread = 100,
-	                                     .rate_per_s = 1000,
-	                                     .operations = &op,
-	                                     .operation_count = 1});
+	load_once(run, (struct harness_load){ .threads = 1,
+	                                      .operations_per_thread = 100,
+	                                      .rate_per_s = 1000,
+	                                      .operations = &op,
+	                                      .operation_count = 1 });
 }
 
 static struct harness_scenario with_body(void (*body)(struct harness_run *))
@@ -67,14 +67,14 @@ TEST(load, counts_a_stall_for_everyone_it_delays)
 
 static void body_mix(struct harness_run *run)
 {
-	struct harness_operation ops[] = {{"read", 3, fake_operation, NULL},
-	                                  {"never", 0, fake_operation, NULL},
-	                                  {"write", 1, fake_operation, NULL}};
+	struct harness_operation ops[] = { { "read", 3, fake_operation, NULL },
+		                           { "never", 0, fake_operation, NULL },
+		                           { "write", 1, fake_operation, NULL } };
 
-	load_once(run, (struct harness_load){.threads = 4,
-	                                     .operations_per_thread = 2500,
-	                                     .operations = ops,
-	                                     .operation_count = 3});
+	load_once(run, (struct harness_load){ .threads = 4,
+	                                      .operations_per_thread = 2500,
+	                                      .operations = ops,
+	                                      .operation_count = 3 });
 }
 
 TEST(load, chooses_by_weight)
@@ -82,7 +82,7 @@ TEST(load, chooses_by_weight)
 	struct harness_scenario s = with_body(body_mix);
 	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, "--seed", "11", NULL);
 	json_t *ops = json_object_get(o.json, "operations"), *op;
-	json_int_t counts[3] = {0};
+	json_int_t counts[3] = { 0 };
 	size_t i;
 
 	json_array_foreach(ops, i, op) counts[i] = json_integer_value(json_object_get(op, "count"));
@@ -157,7 +157,7 @@ static bool draw(struct harness_connection *connection, void *context,
 /* The fake target runs a body twice; once more by hand is the same choice. */
 TEST(load, forgets_the_choices_of_a_body_that_is_run_again)
 {
-	struct harness_worker w = {.target = &fake_target, .digest = 1}, once = w;
+	struct harness_worker w = { .target = &fake_target, .digest = 1 }, once = w;
 	struct harness_failure failure;
 
 	harness_entropy_init(&w.entropy, 1, 2, 3);
@@ -169,13 +169,13 @@ TEST(load, forgets_the_choices_of_a_body_that_is_run_again)
 
 static void body_nonsense(struct harness_run *run)
 {
-	struct harness_operation op = {"x", 0, fake_operation, NULL};
+	struct harness_operation op = { "x", 0, fake_operation, NULL };
 
-	load_once(run, (struct harness_load){.threads = 1,
-	                                     .seconds = 1,
-	                                     .operations = &op,
-	                                     .operation_count = 1,
-	                                     .phase = "warm"});
+	load_once(run, (struct harness_load){ .threads = 1,
+	                                      .seconds = 1,
+	                                      .operations = &op,
+	                                      .operation_count = 1,
+	                                      .phase = "warm" });
 }
 
 TEST(load, refuses_what_can_never_run)
@@ -189,8 +189,8 @@ TEST(load, refuses_what_can_never_run)
 
 TEST(load, times_the_outermost_transaction)
 {
-	struct harness_worker w = {.target = &fake_target};
-	struct harness_connection c = {0};
+	struct harness_worker w = { .target = &fake_target };
+	struct harness_connection c = { 0 };
 	struct harness_failure failure;
 	uint64_t begun;
 

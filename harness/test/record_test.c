@@ -48,7 +48,7 @@ TEST(record, never_writes_into_an_earlier_run)
 	CLEANUP(outcome_done)
 	struct outcome first = scenario_run(&fake_scenario, nothing, "--operations", "5", NULL);
 	char *before = outcome_file(&first, "events.jsonl");
-	CLEANUP(outcome_done) struct outcome second = {0};
+	CLEANUP(outcome_done) struct outcome second = { 0 };
 
 	snprintf(again, sizeof again, "--dir=%s", first.directory);
 	second = scenario_run(&fake_scenario, nothing, again, "--operations", "5", NULL);
@@ -75,7 +75,7 @@ TEST(record, removes_the_work_folder_after_a_pass_only)
 	CLEANUP(outcome_done)
 	struct outcome good = scenario_run(&fake_scenario, nothing, "--operations", "5", NULL);
 	CLEANUP(outcome_done)
-	struct outcome bad = scenario_run(&fake_scenario, (struct fake){.leak_booked = true},
+	struct outcome bad = scenario_run(&fake_scenario, (struct fake){ .leak_booked = true },
 	                                  "--operations", "5", NULL);
 	char path[600];
 
@@ -179,8 +179,9 @@ TEST(record, refuses_a_database_that_is_damaged_already)
 
 	folder_make(folder, sizeof folder);
 	snprintf(source, sizeof source, "%s/a.db", folder);
-	source_make("CREATE TABLE t(x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
-	            "WHERE i < 5000) INSERT INTO t SELECT hex(randomblob(20)) FROM n");
+	source_make(
+		"CREATE TABLE t(x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+		"WHERE i < 5000) INSERT INTO t SELECT hex(randomblob(20)) FROM n");
 	memset(noise, 0xa5, sizeof noise);
 	FILE *f = fopen(source, "r+");
 	fseek(f, 20 * 4096, SEEK_SET);

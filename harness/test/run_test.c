@@ -19,7 +19,8 @@ TEST(run, passes_when_nothing_is_wrong)
 	CHECK_INT(o.code, ==, 0);
 	CHECK_CONTAINS(o.out, "PASS fake_scenario on fake");
 	CHECK_CONTAINS(o.out, strcmp(under_name(), "none") == 0
-	                              ? "poolproof run fake_scenario --variant " PP_VARIANT " --seed 7 "
+	                              ? "poolproof run fake_scenario --variant " PP_VARIANT
+	                                " --seed 7 "
 	                                "--threads 2 --operations 3000\n"
 	                              : "poolproof run fake_scenario --under memcheck --seed 7 "
 	                                "--threads 2 --operations 3000\n");
@@ -66,12 +67,13 @@ static const struct {
 	struct fake plan;
 	const char *reason;
 } alarms[] = {
-	{{.leak_heap = true}, "heap leak"},
-	{{.leak_booked = true}, "heap residue 16 bytes, 0 connections not closed: connection 3"},
-	{{.leak_fd = true}, "is /dev/null"},
-	{{.leak_thread = true}, "thread leak: 1 more"},
-	{{.violate = true}, "1 invariants violated: leased_count is 2, the slots say 3"},
-	{{.crash = true}, ""}, /* Its own words depend on the variant. */
+	{ { .leak_heap = true }, "heap leak" },
+	{ { .leak_booked = true },
+	  "heap residue 16 bytes, 0 connections not closed: connection 3" },
+	{ { .leak_fd = true }, "is /dev/null" },
+	{ { .leak_thread = true }, "thread leak: 1 more" },
+	{ { .violate = true }, "1 invariants violated: leased_count is 2, the slots say 3" },
+	{ { .crash = true }, "" }, /* Its own words depend on the variant. */
 };
 
 TEST_ROWS(run, fails_aloud, sizeof alarms / sizeof *alarms)
@@ -90,7 +92,7 @@ TEST_ROWS(run, fails_aloud, sizeof alarms / sizeof *alarms)
 TEST(run, names_the_signal_and_the_stack_of_a_crash)
 {
 	CLEANUP(outcome_done)
-	struct outcome o = scenario_run(&fake_scenario, (struct fake){.crash = true}, "--threads",
+	struct outcome o = scenario_run(&fake_scenario, (struct fake){ .crash = true }, "--threads",
 	                                "2", "--operations", "50", NULL);
 
 	CHECK_INT(o.code, ==, 1);
@@ -104,7 +106,7 @@ TEST(run, says_where_every_thread_hangs)
 {
 	CLEANUP(outcome_done)
 	struct outcome o = scenario_run(&fake_scenario,
-	                                (struct fake){.hang_in_lend = true, .watch_limit_s = 0.3},
+	                                (struct fake){ .hang_in_lend = true, .watch_limit_s = 0.3 },
 	                                "--threads", "3", "--operations", "50", NULL);
 	char *stacks = outcome_file(&o, "leaks/stacks.txt");
 	unsigned stuck = 0;
@@ -122,9 +124,9 @@ TEST(run, says_where_every_thread_hangs)
 TEST(run, notices_a_close_that_hangs)
 {
 	CLEANUP(outcome_done)
-	struct outcome o = scenario_run(&fake_scenario,
-	                                (struct fake){.hang_in_close = true, .watch_limit_s = 0.3},
-	                                "--threads", "1", "--operations", "5", NULL);
+	struct outcome o = scenario_run(
+		&fake_scenario, (struct fake){ .hang_in_close = true, .watch_limit_s = 0.3 },
+		"--threads", "1", "--operations", "5", NULL);
 
 	CHECK_INT(o.code, ==, 1);
 	CHECK_CONTAINS(o.reasons, "in the target's open, check or close");
@@ -134,8 +136,8 @@ TEST(run, notices_a_close_that_hangs)
 TEST(run, counts_errors_and_leaves_them_to_the_gate)
 {
 	CLEANUP(outcome_done)
-	struct outcome o = scenario_run(&fake_scenario, (struct fake){.refuse = true}, "--threads",
-	                                "2", "--operations", "50", NULL);
+	struct outcome o = scenario_run(&fake_scenario, (struct fake){ .refuse = true },
+	                                "--threads", "2", "--operations", "50", NULL);
 	json_t *error = json_array_get(json_object_get(o.json, "errors"), 0);
 
 	CHECK_INT(o.code, ==, 0);
@@ -149,11 +151,12 @@ TEST(run, fails_for_an_error_where_the_scenario_says_so)
 	struct harness_scenario strict = fake_scenario;
 	strict.errors_fail = true;
 	CLEANUP(outcome_done)
-	struct outcome o = scenario_run(&strict, (struct fake){.refuse = true}, "--threads", "2",
+	struct outcome o = scenario_run(&strict, (struct fake){ .refuse = true }, "--threads", "2",
 	                                "--operations", "50", NULL);
 
 	CHECK_INT(o.code, ==, 1);
-	CHECK_CONTAINS(o.reasons, "100 of 100 operations failed; the first: the line is \"full\" ?");
+	CHECK_CONTAINS(o.reasons,
+	               "100 of 100 operations failed; the first: the line is \"full\" ?");
 }
 
 static const char *lacks_something(void)
@@ -174,10 +177,10 @@ TEST(run, asks_the_scenario_whether_the_options_are_complete)
 static const struct {
 	const char *argument, *words;
 } helps[] = {
-	{"--help", "--threads=N"},
-	{"-?", "--threads=N"},
-	{"--usage", "--threads=N"},
-	{"--version", "fake_scenario (poolproof) " PP_VERSION},
+	{ "--help", "--threads=N" },
+	{ "-?", "--threads=N" },
+	{ "--usage", "--threads=N" },
+	{ "--version", "fake_scenario (poolproof) " PP_VERSION },
 };
 
 TEST_ROWS(run, helps_and_runs_nothing, sizeof helps / sizeof *helps)
@@ -194,24 +197,26 @@ static const struct {
 	const char *arguments[3];
 	const char *line;
 } wrongs[] = {
-	{{"--threads", "0"}, "fake_scenario: --threads 0: must be 1..256\n"},
-	{{"--threads", "257"}, "fake_scenario: --threads 257: must be 1..256\n"},
-	{{"--threads", "2x"}, "fake_scenario: --threads 2x: must be 1..256\n"},
-	{{"--threads", "-1"}, "fake_scenario: --threads -1: must be 1..256\n"},
-	{{"--threads="}, "fake_scenario: --threads '': must be 1..256\n"},
-	{{"--seconds", "nan"}, "fake_scenario: --seconds nan: must be 0.001..1000000\n"},
-	{{"--seed", "99999999999999999999"},
-         "fake_scenario: --seed 99999999999999999999: must be 0..9223372036854775807\n"},
-	{{"--journal", "wall"}, "fake_scenario: --journal wall: must be WAL or DELETE\n"},
-	{{"--poisson"}, "fake_scenario: --poisson: needs --rate\n"},
-	{{"--thread", "0"}, "fake_scenario: --threads 0: must be 1..256\n"},
-	{{"--treads", "2"}, "fake_scenario: --treads: unknown option; did you mean --threads?\n"},
-	{{"--zzzzzz", "2"}, "fake_scenario: --zzzzzz: unknown option; --help lists them\n"},
-	{{"--target", "fak"}, "fake_scenario: --target fak: unknown target; did you mean fake?\n"},
-	{{"--target", "pool"}, "fake_scenario: --target pool: unknown target; known: fake\n"},
-	{{"stray"}, "fake_scenario: stray: is no option; --help lists them\n"},
-	{{"--threads"},
-         "fake_scenario: --threads: lacks its value, or is ambiguous; --help tells\n"},
+	{ { "--threads", "0" }, "fake_scenario: --threads 0: must be 1..256\n" },
+	{ { "--threads", "257" }, "fake_scenario: --threads 257: must be 1..256\n" },
+	{ { "--threads", "2x" }, "fake_scenario: --threads 2x: must be 1..256\n" },
+	{ { "--threads", "-1" }, "fake_scenario: --threads -1: must be 1..256\n" },
+	{ { "--threads=" }, "fake_scenario: --threads '': must be 1..256\n" },
+	{ { "--seconds", "nan" }, "fake_scenario: --seconds nan: must be 0.001..1000000\n" },
+	{ { "--seed", "99999999999999999999" },
+	  "fake_scenario: --seed 99999999999999999999: must be 0..9223372036854775807\n" },
+	{ { "--journal", "wall" }, "fake_scenario: --journal wall: must be WAL or DELETE\n" },
+	{ { "--poisson" }, "fake_scenario: --poisson: needs --rate\n" },
+	{ { "--thread", "0" }, "fake_scenario: --threads 0: must be 1..256\n" },
+	{ { "--treads", "2" },
+	  "fake_scenario: --treads: unknown option; did you mean --threads?\n" },
+	{ { "--zzzzzz", "2" }, "fake_scenario: --zzzzzz: unknown option; --help lists them\n" },
+	{ { "--target", "fak" },
+	  "fake_scenario: --target fak: unknown target; did you mean fake?\n" },
+	{ { "--target", "pool" }, "fake_scenario: --target pool: unknown target; known: fake\n" },
+	{ { "stray" }, "fake_scenario: stray: is no option; --help lists them\n" },
+	{ { "--threads" },
+	  "fake_scenario: --threads: lacks its value, or is ambiguous; --help tells\n" },
 };
 
 TEST_ROWS(run, refuses_nonsense_in_one_line, sizeof wrongs / sizeof *wrongs)
@@ -233,8 +238,8 @@ static const char *own_option(int key, const char *value)
 
 TEST(run, reads_a_scenarios_own_options)
 {
-	static const struct argp_option options[] = {{"records", 0x1000, "N", 0, "How many", 0},
-	                                             {0}};
+	static const struct argp_option options[] = { { "records", 0x1000, "N", 0, "How many", 0 },
+		                                      { 0 } };
 	struct harness_scenario own = fake_scenario;
 	own.options = options;
 	own.option = own_option;
@@ -323,7 +328,7 @@ TEST(run, does_not_trust_a_run_that_did_nothing)
 TEST(run, does_not_trust_a_machine_that_is_shared)
 {
 	CLEANUP(outcome_done)
-	struct outcome o = scenario_run(&fake_scenario, (struct fake){.steal_limit_percent = -1},
+	struct outcome o = scenario_run(&fake_scenario, (struct fake){ .steal_limit_percent = -1 },
 	                                "--operations", "5", NULL);
 
 	/* Where everything is slowed down nobody judges times, so nothing is disturbed. */
@@ -377,7 +382,7 @@ TEST(run, keeps_a_failure_among_many_doubts)
 TEST(run, says_that_the_disk_is_full)
 {
 	CLEANUP(outcome_done)
-	struct outcome o = scenario_run(&fake_scenario, (struct fake){.file_size_max = 2000},
+	struct outcome o = scenario_run(&fake_scenario, (struct fake){ .file_size_max = 2000 },
 	                                "--threads", "2", "--seconds", "20", NULL);
 
 	CHECK_INT(o.code, ==, 4);

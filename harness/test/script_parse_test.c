@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 static const struct harness_variable variables[] = {
-	{"records", {.type = HARNESS_INTEGER, .integer = 100}},
-	{"greeting", {.type = HARNESS_TEXT, .text = "it's"}},
+	{ "records", { .type = HARNESS_INTEGER, .integer = 100 } },
+	{ "greeting", { .type = HARNESS_TEXT, .text = "it's" } },
 };
 
 struct fixture {
@@ -21,14 +21,14 @@ struct fixture {
 
 static struct fixture fixture_open(void)
 {
-	struct fixture f = {0};
+	struct fixture f = { 0 };
 
 	CHECK_INT(sqlite3_open(":memory:", &f.db), ==, SQLITE_OK);
 	CHECK_INT(sqlite3_exec(f.db,
-			       "CREATE TABLE account (id INTEGER PRIMARY KEY, balance, name);"
-			       "INSERT INTO account VALUES (1, 10, 'one'), (2, 20, 'two')",
-			       NULL, NULL, NULL),
-		  ==, SQLITE_OK);
+	                       "CREATE TABLE account (id INTEGER PRIMARY KEY, balance, name);"
+	                       "INSERT INTO account VALUES (1, 10, 'one'), (2, 20, 'two')",
+	                       NULL, NULL, NULL),
+	          ==, SQLITE_OK);
 	return f;
 }
 
@@ -42,8 +42,8 @@ static bool parse(struct fixture *f, const char *text)
 {
 	harness_script_free(f->script);
 	f->script = harness_script_parse("dir/mine.sql", text, f->db, variables,
-					 sizeof variables / sizeof *variables, f->error,
-					 sizeof f->error);
+	                                 sizeof variables / sizeof *variables, f->error,
+	                                 sizeof f->error);
 	/* No transaction is left. */
 	CHECK(sqlite3_get_autocommit(f->db));
 	return f->script != NULL;
@@ -67,78 +67,82 @@ static const char *value_of(struct fixture *f, const char *sql)
 static const struct {
 	const char *text, *error;
 } refused_scripts[] = {
-	{"", "dir/mine.sql:1: the script is empty; write SQL or a command like \\set"},
-	{"-- only\n/* words */ ;\n", "dir/mine.sql:1: the script is empty; write SQL or a command "
-				     "like \\set"},
-	{"SELECT 1;\n\nSELEC 1;", "dir/mine.sql:3: near \"SELEC\": syntax error"},
-	{"SELECT 1,\n2,\nFROM account;", "dir/mine.sql:3: near \"FROM\": syntax error"},
-	{"SELECT nosuch FROM account", "dir/mine.sql:1: no such column: nosuch"},
-	{"SELECT 1; SELECT 'a\n", "dir/mine.sql:1: unrecognized token: \"'a \""},
-	{"SELECT 1 +", "dir/mine.sql:1: incomplete input"},
-	{"UPDATE account\nSET balance = ?",
-	 "dir/mine.sql:2: the parameter ? has no variable; write "
-	 "it :name"},
-	{"SELECT ?1", "dir/mine.sql:1: the parameter ?1 has no variable; write it :name"},
-	{"SELECT $k", "dir/mine.sql:1: the parameter $k has no variable; write it :name"},
-	{"SELECT @k", "dir/mine.sql:1: the parameter @k has no variable; write it :name"},
-	{"SELECT\n :record",
-	 "dir/mine.sql:2: column 2: variable \":record\" is not set before this "
-	 "place; did you mean \"records\"?"},
-	{"SELECT :k;\n\\set k 1",
-	 "dir/mine.sql:1: column 8: variable \":k\" is not set before this "
-	 "place"},
-	{"\\set k :k + 1",
-	 "dir/mine.sql:1: column 8: variable \":k\" is not set before this place"},
-	{"\\set 1k 1", "dir/mine.sql:1: \\set needs a name of letters, digits and \"_\", then an "
-		       "expression; \"1k\" is no name"},
-	{"\\set", "dir/mine.sql:1: \\set needs a name of letters, digits and \"_\", then an "
-		  "expression; \"\" is no name"},
-	{"\\set k", "dir/mine.sql:1: column 7: the expression ends where a value should be"},
-	{"\\sett k 1",
-	 "dir/mine.sql:1: unknown command \"\\sett\"; did you mean \"\\set\"?; known: "
-	 "\\set, \\sleep, \\if, \\elif, \\else, \\endif, \\gset"},
-	{"\\shell ls", "dir/mine.sql:1: \\shell is pgbench's and not supported here; known: \\set, "
-		       "\\sleep, \\if, \\elif, \\else, \\endif, \\gset"},
-	{"\\startpipeline", "dir/mine.sql:1: \\startpipeline is pgbench's and not supported here; "
-			    "known: \\set, \\sleep, \\if, \\elif, \\else, \\endif, \\gset"},
-	{"\\sleep", "dir/mine.sql:1: \\sleep needs a whole number or a :variable, then us, ms or s "
-		    "(the default), not \"\""},
-	{"\\sleep -1",
-	 "dir/mine.sql:1: \\sleep needs a whole number or a :variable, then us, ms or s "
-	 "(the default), not \"-1\""},
-	{"\\sleep 1 h", "dir/mine.sql:1: \\sleep knows us, ms and s, not \"h\""},
-	{"\\sleep 1 s now", "dir/mine.sql:1: \"now\" is too much after \\sleep"},
-	{"\\if 1\n\\if 2\n\\endif", "dir/mine.sql:1: this \\if has no \\endif"},
-	{"\\endif", "dir/mine.sql:1: \\endif without \\if"},
-	{"\\elif 1", "dir/mine.sql:1: \\elif without \\if"},
-	{"\\if 1\n\\else\n\\elif 1\n\\endif", "dir/mine.sql:3: \\elif after \\else"},
-	{"\\if 1\n\\else\n\\else\n\\endif", "dir/mine.sql:3: \\else after \\else"},
-	{"\\if\n\\endif", "dir/mine.sql:1: column 4: the expression ends where a value should be"},
-	{"\\gset", "dir/mine.sql:1: \\gset needs a query right before it"},
-	{"SELECT 1 AS a \\gset\n\\gset", "dir/mine.sql:2: \\gset needs a query right before it"},
-	{"BEGIN;\n\\gset\nEND", "dir/mine.sql:2: \\gset needs a query right before it"},
-	{"DELETE FROM account \\gset", "dir/mine.sql:1: \\gset needs a query that returns columns "
-				       "before it"},
-	{"SELECT count(*) FROM account \\gset",
-	 "dir/mine.sql:1: the column \"count(*)\" cannot name a "
-	 "variable; write AS and a name"},
-	{"SELECT 1 AS a \\gset b c", "dir/mine.sql:1: \"c\" is too much after \\gset"},
-	{"BEGIN;\nSELECT 1;\nBEGIN;",
-	 "dir/mine.sql:3: BEGIN inside a transaction; END it first, or "
-	 "use SAVEPOINT"},
-	{"SELECT 1;\nEND;",
-	 "dir/mine.sql:2: there is no transaction to end here; BEGIN is missing"},
-	{"BEGIN;\nROLLBACK;\nCOMMIT;",
-	 "dir/mine.sql:3: there is no transaction to end here; BEGIN is "
-	 "missing"},
-	{"SELECT 1;\nBEGIN;\nROLLBACK TO p;",
-	 "dir/mine.sql:2: this transaction is never ended; write "
-	 "END; after it"},
-	{"ATTACH 'x' AS y", "dir/mine.sql:1: ATTACH changes the connection for whoever borrows it "
-			    "next; give the run a database that has all tables"},
-	{"CREATE TABLE account (id)", "dir/mine.sql:1: table account already exists"},
-	{"SELECT '\xff'", "dir/mine.sql:1: byte 0xFF is not UTF-8; save the file as UTF-8"},
-	{"SELECT '\xed\xa0\x80'", "dir/mine.sql:1: byte 0xED is not UTF-8; save the file as UTF-8"},
+	{ "", "dir/mine.sql:1: the script is empty; write SQL or a command like \\set" },
+	{ "-- only\n/* words */ ;\n", "dir/mine.sql:1: the script is empty; write SQL or a command "
+	                              "like \\set" },
+	{ "SELECT 1;\n\nSELEC 1;", "dir/mine.sql:3: near \"SELEC\": syntax error" },
+	{ "SELECT 1,\n2,\nFROM account;", "dir/mine.sql:3: near \"FROM\": syntax error" },
+	{ "SELECT nosuch FROM account", "dir/mine.sql:1: no such column: nosuch" },
+	{ "SELECT 1; SELECT 'a\n", "dir/mine.sql:1: unrecognized token: \"'a \"" },
+	{ "SELECT 1 +", "dir/mine.sql:1: incomplete input" },
+	{ "UPDATE account\nSET balance = ?",
+	  "dir/mine.sql:2: the parameter ? has no variable; write "
+	  "it :name" },
+	{ "SELECT ?1", "dir/mine.sql:1: the parameter ?1 has no variable; write it :name" },
+	{ "SELECT $k", "dir/mine.sql:1: the parameter $k has no variable; write it :name" },
+	{ "SELECT @k", "dir/mine.sql:1: the parameter @k has no variable; write it :name" },
+	{ "SELECT\n :record",
+	  "dir/mine.sql:2: column 2: variable \":record\" is not set before this "
+	  "place; did you mean \"records\"?" },
+	{ "SELECT :k;\n\\set k 1",
+	  "dir/mine.sql:1: column 8: variable \":k\" is not set before this "
+	  "place" },
+	{ "\\set k :k + 1",
+	  "dir/mine.sql:1: column 8: variable \":k\" is not set before this place" },
+	{ "\\set 1k 1", "dir/mine.sql:1: \\set needs a name of letters, digits and \"_\", then an "
+	                "expression; \"1k\" is no name" },
+	{ "\\set", "dir/mine.sql:1: \\set needs a name of letters, digits and \"_\", then an "
+	           "expression; \"\" is no name" },
+	{ "\\set k", "dir/mine.sql:1: column 7: the expression ends where a value should be" },
+	{ "\\sett k 1",
+	  "dir/mine.sql:1: unknown command \"\\sett\"; did you mean \"\\set\"?; known: "
+	  "\\set, \\sleep, \\if, \\elif, \\else, \\endif, \\gset" },
+	{ "\\shell ls",
+	  "dir/mine.sql:1: \\shell is pgbench's and not supported here; known: \\set, "
+	  "\\sleep, \\if, \\elif, \\else, \\endif, \\gset" },
+	{ "\\startpipeline", "dir/mine.sql:1: \\startpipeline is pgbench's and not supported here; "
+	                     "known: \\set, \\sleep, \\if, \\elif, \\else, \\endif, \\gset" },
+	{ "\\sleep",
+	  "dir/mine.sql:1: \\sleep needs a whole number or a :variable, then us, ms or s "
+	  "(the default), not \"\"" },
+	{ "\\sleep -1",
+	  "dir/mine.sql:1: \\sleep needs a whole number or a :variable, then us, ms or s "
+	  "(the default), not \"-1\"" },
+	{ "\\sleep 1 h", "dir/mine.sql:1: \\sleep knows us, ms and s, not \"h\"" },
+	{ "\\sleep 1 s now", "dir/mine.sql:1: \"now\" is too much after \\sleep" },
+	{ "\\if 1\n\\if 2\n\\endif", "dir/mine.sql:1: this \\if has no \\endif" },
+	{ "\\endif", "dir/mine.sql:1: \\endif without \\if" },
+	{ "\\elif 1", "dir/mine.sql:1: \\elif without \\if" },
+	{ "\\if 1\n\\else\n\\elif 1\n\\endif", "dir/mine.sql:3: \\elif after \\else" },
+	{ "\\if 1\n\\else\n\\else\n\\endif", "dir/mine.sql:3: \\else after \\else" },
+	{ "\\if\n\\endif",
+	  "dir/mine.sql:1: column 4: the expression ends where a value should be" },
+	{ "\\gset", "dir/mine.sql:1: \\gset needs a query right before it" },
+	{ "SELECT 1 AS a \\gset\n\\gset", "dir/mine.sql:2: \\gset needs a query right before it" },
+	{ "BEGIN;\n\\gset\nEND", "dir/mine.sql:2: \\gset needs a query right before it" },
+	{ "DELETE FROM account \\gset", "dir/mine.sql:1: \\gset needs a query that returns columns "
+	                                "before it" },
+	{ "SELECT count(*) FROM account \\gset",
+	  "dir/mine.sql:1: the column \"count(*)\" cannot name a "
+	  "variable; write AS and a name" },
+	{ "SELECT 1 AS a \\gset b c", "dir/mine.sql:1: \"c\" is too much after \\gset" },
+	{ "BEGIN;\nSELECT 1;\nBEGIN;",
+	  "dir/mine.sql:3: BEGIN inside a transaction; END it first, or "
+	  "use SAVEPOINT" },
+	{ "SELECT 1;\nEND;",
+	  "dir/mine.sql:2: there is no transaction to end here; BEGIN is missing" },
+	{ "BEGIN;\nROLLBACK;\nCOMMIT;",
+	  "dir/mine.sql:3: there is no transaction to end here; BEGIN is "
+	  "missing" },
+	{ "SELECT 1;\nBEGIN;\nROLLBACK TO p;",
+	  "dir/mine.sql:2: this transaction is never ended; write "
+	  "END; after it" },
+	{ "ATTACH 'x' AS y", "dir/mine.sql:1: ATTACH changes the connection for whoever borrows it "
+	                     "next; give the run a database that has all tables" },
+	{ "CREATE TABLE account (id)", "dir/mine.sql:1: table account already exists" },
+	{ "SELECT '\xff'", "dir/mine.sql:1: byte 0xFF is not UTF-8; save the file as UTF-8" },
+	{ "SELECT '\xed\xa0\x80'",
+	  "dir/mine.sql:1: byte 0xED is not UTF-8; save the file as UTF-8" },
 };
 
 TEST_ROWS(script_parse, refuses_in_words, sizeof refused_scripts / sizeof *refused_scripts)
@@ -153,14 +157,14 @@ static const struct {
 	const char *text;
 	enum harness_access access;
 } accesses[] = {
-	{"SELECT 1", HARNESS_READ},
-	{"BEGIN; SELECT 1; END", HARNESS_READ},
-	{"BEGIN DEFERRED TRANSACTION; SELECT 1; END TRANSACTION", HARNESS_READ},
-	{"BEGIN IMMEDIATE; SELECT 1; COMMIT", HARNESS_WRITE},
-	{"BEGIN /* now */ EXCLUSIVE; SELECT 1; COMMIT", HARNESS_WRITE},
-	{"SELECT 1; DELETE FROM account", HARNESS_WRITE},
-	{"\\set k 1", HARNESS_READ},
-	{"PRAGMA user_version = 3", HARNESS_WRITE},
+	{ "SELECT 1", HARNESS_READ },
+	{ "BEGIN; SELECT 1; END", HARNESS_READ },
+	{ "BEGIN DEFERRED TRANSACTION; SELECT 1; END TRANSACTION", HARNESS_READ },
+	{ "BEGIN IMMEDIATE; SELECT 1; COMMIT", HARNESS_WRITE },
+	{ "BEGIN /* now */ EXCLUSIVE; SELECT 1; COMMIT", HARNESS_WRITE },
+	{ "SELECT 1; DELETE FROM account", HARNESS_WRITE },
+	{ "\\set k 1", HARNESS_READ },
+	{ "PRAGMA user_version = 3", HARNESS_WRITE },
 };
 
 TEST_ROWS(script_parse, knows_who_only_reads, sizeof accesses / sizeof *accesses)
@@ -186,7 +190,7 @@ TEST(script_parse, stops_at_64_variables)
 TEST(script_parse, refuses_a_variable_that_has_no_name)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const struct harness_variable bad = {"a b", {.type = HARNESS_NULL}};
+	const struct harness_variable bad = { "a b", { .type = HARNESS_NULL } };
 
 	CHECK(harness_script_parse("x", "SELECT 1", f.db, &bad, 1, f.error, sizeof f.error) ==
 	      NULL);
@@ -198,9 +202,9 @@ TEST(script_parse, leaves_the_schema_as_it_was)
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 
 	CHECK_MSG(parse(&f, "CREATE TABLE extra (a);\nINSERT INTO extra VALUES (1);\n"
-			    "CREATE TRIGGER t AFTER INSERT ON extra BEGIN SELECT ';\\'; END;\n"
-			    "DROP TABLE account; DROP TABLE extra;"),
-		  "%s", f.error);
+	                    "CREATE TRIGGER t AFTER INSERT ON extra BEGIN SELECT ';\\'; END;\n"
+	                    "DROP TABLE account; DROP TABLE extra;"),
+	          "%s", f.error);
 	CHECK_STR(value_of(&f, "SELECT group_concat(name) FROM sqlite_schema"), "account");
 	CHECK(!parse(&f, "DROP TABLE account; SELECT * FROM account"));
 	CHECK_STR(value_of(&f, "SELECT count(*) FROM account"), "2");
@@ -209,7 +213,7 @@ TEST(script_parse, leaves_the_schema_as_it_was)
 /* ---- Files ---- */
 
 static struct harness_script *load(struct fixture *f, const char *path, const char *bytes,
-				   size_t size)
+                                   size_t size)
 {
 	FILE *file = fopen(path, "w");
 

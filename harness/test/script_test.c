@@ -35,14 +35,14 @@ static bool refused(struct fixture *f, const char *call, struct harness_failure 
 {
 	if (f->refuse == NULL || strcmp(f->refuse, call) != 0)
 		return false;
-	*failure = (struct harness_failure){.kind = HARNESS_FAILURE_BUSY, .code = SQLITE_BUSY};
+	*failure = (struct harness_failure){ .kind = HARNESS_FAILURE_BUSY, .code = SQLITE_BUSY };
 	snprintf(failure->text, sizeof failure->text, "%s refused", call);
 	return true;
 }
 
 static bool fake_lend(void *target, enum harness_access access, uint64_t timeout_ns,
-		      struct harness_connection *ret_connection,
-		      struct harness_failure *reterr_failure)
+                      struct harness_connection *ret_connection,
+                      struct harness_failure *reterr_failure)
 {
 	struct fixture *f = target;
 
@@ -50,7 +50,7 @@ static bool fake_lend(void *target, enum harness_access access, uint64_t timeout
 	note(f, "lend %s, ", access == HARNESS_READ ? "read" : "write");
 	if (refused(f, "lend", reterr_failure))
 		return false;
-	*ret_connection = (struct harness_connection){.handle = f, .access = access};
+	*ret_connection = (struct harness_connection){ .handle = f, .access = access };
 	f->lent++;
 	return true;
 }
@@ -88,7 +88,7 @@ static void bind(sqlite3_stmt *statement, const struct harness_value *args, unsi
 
 static struct harness_value column(sqlite3_stmt *statement, int i)
 {
-	struct harness_value v = {.type = HARNESS_NULL};
+	struct harness_value v = { .type = HARNESS_NULL };
 
 	switch (sqlite3_column_type(statement, i)) {
 	case SQLITE_INTEGER:
@@ -108,8 +108,8 @@ static struct harness_value column(sqlite3_stmt *statement, int i)
 }
 
 static bool fake_query(struct harness_connection *connection, const char *sql,
-		       const struct harness_value *args, unsigned arg_count, harness_row_fn *on_row,
-		       void *context, struct harness_failure *reterr_failure)
+                       const struct harness_value *args, unsigned arg_count, harness_row_fn *on_row,
+                       void *context, struct harness_failure *reterr_failure)
 {
 	struct fixture *f = connection->handle;
 	struct harness_value row[16];
@@ -133,14 +133,14 @@ static bool fake_query(struct harness_connection *connection, const char *sql,
 }
 
 static bool control(struct harness_connection *connection, const char *sql,
-		    struct harness_failure *reterr_failure)
+                    struct harness_failure *reterr_failure)
 {
 	struct fixture *f = connection->handle;
 
 	note(f, "%s, ", sql);
 	return !refused(f, sql, reterr_failure) &&
 	       (sqlite3_exec(f->db, sql, NULL, NULL, NULL) == SQLITE_OK ||
-		fail_sql(f, reterr_failure));
+	        fail_sql(f, reterr_failure));
 }
 
 static bool fake_begin(struct harness_connection *c, struct harness_failure *reterr_failure)
@@ -171,8 +171,8 @@ static const struct harness_target fake = {
 /* ---- The fixture ---- */
 
 static const struct harness_variable variables[] = {
-	{"records", {.type = HARNESS_INTEGER, .integer = 100}},
-	{"greeting", {.type = HARNESS_TEXT, .text = "it's"}},
+	{ "records", { .type = HARNESS_INTEGER, .integer = 100 } },
+	{ "greeting", { .type = HARNESS_TEXT, .text = "it's" } },
 };
 
 static struct fixture *fixture_open(void)
@@ -182,10 +182,10 @@ static struct fixture *fixture_open(void)
 	CHECK(f != NULL);
 	CHECK_INT(sqlite3_open(":memory:", &f->db), ==, SQLITE_OK);
 	CHECK_INT(sqlite3_exec(f->db,
-			       "CREATE TABLE account (id INTEGER PRIMARY KEY, balance, name);"
-			       "INSERT INTO account VALUES (1, 10, 'one'), (2, 20, 'two')",
-			       NULL, NULL, NULL),
-		  ==, SQLITE_OK);
+	                       "CREATE TABLE account (id INTEGER PRIMARY KEY, balance, name);"
+	                       "INSERT INTO account VALUES (1, 10, 'one'), (2, 20, 'two')",
+	                       NULL, NULL, NULL),
+	          ==, SQLITE_OK);
 	f->worker.target = &fake;
 	f->worker.target_state = f;
 	f->worker.thread = 3;
@@ -207,8 +207,8 @@ static bool parse(struct fixture *f, const char *text)
 {
 	harness_script_free(f->script);
 	f->script = harness_script_parse("dir/mine.sql", text, f->db, variables,
-					 sizeof variables / sizeof *variables, f->error,
-					 sizeof f->error);
+	                                 sizeof variables / sizeof *variables, f->error,
+	                                 sizeof f->error);
 	/* The schema is as before, and no transaction is left. */
 	CHECK(sqlite3_get_autocommit(f->db));
 	return f->script != NULL;
@@ -246,8 +246,8 @@ TEST(script_run, takes_a_connection_at_its_first_sql_and_gives_it_back)
 	FIXTURE(f);
 
 	parse_and_run(f, "\\set k 2\n\\sleep 1 us\n-- a comment; not SQL\n"
-			 "BEGIN;\nUPDATE account SET balance = balance + :k WHERE id = :k;\n"
-			 "SELECT 1; SELECT 2;\nEND;\n");
+	                 "BEGIN;\nUPDATE account SET balance = balance + :k WHERE id = :k;\n"
+	                 "SELECT 1; SELECT 2;\nEND;\n");
 	CHECK_STR(f->asked, "lend write, begin, query 1, query 0, query 0, commit, give back, ");
 	CHECK_STR(value_of(f, "SELECT balance FROM account WHERE id = 2"), "22");
 	parse_and_run(f, "\\set k 2");
@@ -259,10 +259,10 @@ TEST(script_run, binds_each_type)
 	FIXTURE(f);
 
 	parse_and_run(f, "\\set i -5\n\\set d 1.5\n\\set b 1 = 1\n\\set n NULL\n"
-			 "INSERT INTO account VALUES (9, typeof(:i)||typeof(:d)||typeof(:b)||"
-			 "typeof(:n)||typeof(:greeting), :greeting||':i'||:i||:d||:b)");
+	                 "INSERT INTO account VALUES (9, typeof(:i)||typeof(:d)||typeof(:b)||"
+	                 "typeof(:n)||typeof(:greeting), :greeting||':i'||:i||:d||:b)");
 	CHECK_STR(value_of(f, "SELECT balance FROM account WHERE id = 9"),
-		  "integerrealintegernulltext");
+	          "integerrealintegernulltext");
 	CHECK_STR(value_of(f, "SELECT name FROM account WHERE id = 9"), "it's:i-51.51");
 }
 
@@ -279,7 +279,7 @@ TEST(script_run, rolls_back_and_says_where)
 	FIXTURE(f);
 
 	CHECK(parse(f, "BEGIN;\nDELETE FROM account WHERE id = 1;\n\n"
-		       "INSERT INTO account\nVALUES (2, 0, '');\nEND;"));
+	               "INSERT INTO account\nVALUES (2, 0, '');\nEND;"));
 	CHECK(!run(f));
 	CHECK_STR(f->failure.text, "dir/mine.sql:4: UNIQUE constraint failed: account.id");
 	CHECK_INT(f->failure.kind, ==, HARNESS_FAILURE_SQL);
@@ -291,10 +291,10 @@ TEST(script_run, rolls_back_and_says_where)
 static const struct {
 	const char *refuse, *asked, *text;
 } refusals[] = {
-	{"lend", "lend write, ", "dir/mine.sql:1: lend refused"},
-	{"begin", "lend write, begin, give back, ", "dir/mine.sql:1: begin refused"},
-	{"commit", "lend write, begin, query 0, commit, rollback, give back, ",
-	 "dir/mine.sql:3: commit refused"},
+	{ "lend", "lend write, ", "dir/mine.sql:1: lend refused" },
+	{ "begin", "lend write, begin, give back, ", "dir/mine.sql:1: begin refused" },
+	{ "commit", "lend write, begin, query 0, commit, rollback, give back, ",
+	  "dir/mine.sql:3: commit refused" },
 };
 
 TEST_ROWS(script_run, passes_on_what_the_target_refuses, sizeof refusals / sizeof *refusals)
@@ -324,18 +324,18 @@ TEST(script_run, says_where_an_expression_failed)
 static const struct {
 	const char *text, *value;
 } branches[] = {
-	{"\\if 1\n\\set r 1\n\\else\n\\set r 2\n\\endif", "1"},
-	{"\\if 0\n\\set r 1\n\\else\n\\set r 2\n\\endif", "2"},
-	{"\\set r 0\n\\if NULL\n\\set r 1\n\\endif", "0"},
-	{"\\set a 2\n\\set r 9\n\\if :a = 1\n\\set r 1\n\\elif :a = 2\n\\set r 2\n\\elif 1\n"
-	 "\\set r 3\n\\else\n\\set r 4\n\\endif",
-	 "2"},
-	{"\\set r 9\n\\if 0\n\\set r 1\n\\elif 0\n\\set r 2\n\\else\n\\set r 4\n\\endif", "4"},
-	{"\\set r 0\n\\if 1\n\\if 0\n\\set r 1\n\\else\n\\set r 2\n\\endif\n\\else\n\\set r 3\n"
-	 "\\endif",
-	 "2"},
-	{"\\set r 0\n\\if 0\n\\if 1\n\\set r 1\n\\endif\n\\endif", "0"},
-	{"\\set r 0\n\\if 1.5\n\\set r 1\n\\elif 1/0\n\\endif", "1"},
+	{ "\\if 1\n\\set r 1\n\\else\n\\set r 2\n\\endif", "1" },
+	{ "\\if 0\n\\set r 1\n\\else\n\\set r 2\n\\endif", "2" },
+	{ "\\set r 0\n\\if NULL\n\\set r 1\n\\endif", "0" },
+	{ "\\set a 2\n\\set r 9\n\\if :a = 1\n\\set r 1\n\\elif :a = 2\n\\set r 2\n\\elif 1\n"
+	  "\\set r 3\n\\else\n\\set r 4\n\\endif",
+	  "2" },
+	{ "\\set r 9\n\\if 0\n\\set r 1\n\\elif 0\n\\set r 2\n\\else\n\\set r 4\n\\endif", "4" },
+	{ "\\set r 0\n\\if 1\n\\if 0\n\\set r 1\n\\else\n\\set r 2\n\\endif\n\\else\n\\set r 3\n"
+	  "\\endif",
+	  "2" },
+	{ "\\set r 0\n\\if 0\n\\if 1\n\\set r 1\n\\endif\n\\endif", "0" },
+	{ "\\set r 0\n\\if 1.5\n\\set r 1\n\\elif 1/0\n\\endif", "1" },
 };
 
 TEST_ROWS(script_run, follows_one_branch, sizeof branches / sizeof *branches)
@@ -351,28 +351,30 @@ TEST_ROWS(script_run, follows_one_branch, sizeof branches / sizeof *branches)
 static const struct {
 	const char *text, *error;
 } bad_ways[] = {
-	{"\\if 0\n\\set a 1\n\\endif\nSELECT :a",
-	 "dir/mine.sql:4: variable \":a\" was not set on the "
-	 "way here"},
-	{"\\if 0\n\\set a 1\n\\endif\n\\set b :a",
-	 "dir/mine.sql:4: column 8: variable \":a\" was not "
-	 "set on the way here"},
-	{"BEGIN;\n\\if 0\nEND;\n\\endif",
-	 "dir/mine.sql:1: the script ended inside this transaction"},
-	{"\\if 1\nEND;\n\\endif", "dir/mine.sql:2: there is no transaction to end here"},
-	{"BEGIN;\n\\if 1\nBEGIN;\n\\endif\nEND;", "dir/mine.sql:3: BEGIN inside the transaction of "
-						  "line 1"},
-	{"\\set n -1\n\\sleep :n", "dir/mine.sql:2: \\sleep: -1 is outside 0 s to one day"},
-	{"\\set n :greeting", "dir/mine.sql:1: column 8: variable \":greeting\" holds the text "
-			      "\"it's\", which is no number"},
-	{"SELECT 1 AS a WHERE 0 \\gset",
-	 "dir/mine.sql:1: \\gset needs exactly one row, and there was "
-	 "none"},
-	{"SELECT id FROM account \\gset", "dir/mine.sql:1: \\gset needs exactly one row, and there "
-					  "were more"},
-	{"SELECT printf('%.*c', 8192, 'x') AS a\n\\gset",
-	 "dir/mine.sql:1: \\gset: the texts exceed "
-	 "8192 bytes in all"},
+	{ "\\if 0\n\\set a 1\n\\endif\nSELECT :a",
+	  "dir/mine.sql:4: variable \":a\" was not set on the "
+	  "way here" },
+	{ "\\if 0\n\\set a 1\n\\endif\n\\set b :a",
+	  "dir/mine.sql:4: column 8: variable \":a\" was not "
+	  "set on the way here" },
+	{ "BEGIN;\n\\if 0\nEND;\n\\endif",
+	  "dir/mine.sql:1: the script ended inside this transaction" },
+	{ "\\if 1\nEND;\n\\endif", "dir/mine.sql:2: there is no transaction to end here" },
+	{ "BEGIN;\n\\if 1\nBEGIN;\n\\endif\nEND;",
+	  "dir/mine.sql:3: BEGIN inside the transaction of "
+	  "line 1" },
+	{ "\\set n -1\n\\sleep :n", "dir/mine.sql:2: \\sleep: -1 is outside 0 s to one day" },
+	{ "\\set n :greeting", "dir/mine.sql:1: column 8: variable \":greeting\" holds the text "
+	                       "\"it's\", which is no number" },
+	{ "SELECT 1 AS a WHERE 0 \\gset",
+	  "dir/mine.sql:1: \\gset needs exactly one row, and there was "
+	  "none" },
+	{ "SELECT id FROM account \\gset",
+	  "dir/mine.sql:1: \\gset needs exactly one row, and there "
+	  "were more" },
+	{ "SELECT printf('%.*c', 8192, 'x') AS a\n\\gset",
+	  "dir/mine.sql:1: \\gset: the texts exceed "
+	  "8192 bytes in all" },
 };
 
 TEST_ROWS(script_run, refuses_a_bad_way, sizeof bad_ways / sizeof *bad_ways)
@@ -389,11 +391,11 @@ TEST(script_run, gathers_a_row_into_variables)
 	FIXTURE(f);
 
 	parse_and_run(f, "SELECT id AS k, name, 2.5 AS d, NULL AS n, '17' AS t FROM account\n"
-			 "WHERE id = 2 \\gset got_\n"
-			 "\\set sum :got_k + :got_d + :got_t\n"
-			 "INSERT INTO account VALUES (9, :sum, :got_name || typeof(:got_n)) "
-			 "RETURNING id \\gset\n"
-			 "UPDATE account SET balance = balance + 1 WHERE id = :id");
+	                 "WHERE id = 2 \\gset got_\n"
+	                 "\\set sum :got_k + :got_d + :got_t\n"
+	                 "INSERT INTO account VALUES (9, :sum, :got_name || typeof(:got_n)) "
+	                 "RETURNING id \\gset\n"
+	                 "UPDATE account SET balance = balance + 1 WHERE id = :id");
 	CHECK_STR(value_of(f, "SELECT balance || name FROM account WHERE id = 9"), "22.5twonull");
 }
 
@@ -411,7 +413,7 @@ TEST(script_run, chooses_the_same_for_the_same_seed)
 	uint64_t first;
 
 	CHECK(parse(f, "\\set a random(1, 1000000)\n\\set b random_gaussian(1, :a, 3)\n"
-		       "\\set c :a / 3.0\n\\set d :a = 1\n\\set e NULL"));
+	               "\\set c :a / 3.0\n\\set d :a = 1\n\\set e NULL"));
 	first = digest_of(f, 1);
 	CHECK(digest_of(f, 1) == first);
 	CHECK(digest_of(f, 2) != first);
@@ -424,10 +426,10 @@ TEST(script_run, does_not_count_what_the_database_decided)
 	uint64_t first;
 
 	CHECK(parse(f, "\\set a random(1, 1000000)\n"
-		       "SELECT balance FROM account WHERE id = 1 \\gset\n"
-		       "\\set b random(1, 1000000)\n\\set c :balance + 1\n"
-		       "\\set d random(1, :c)\n"
-		       "UPDATE account SET balance = balance + 1"));
+	               "SELECT balance FROM account WHERE id = 1 \\gset\n"
+	               "\\set b random(1, 1000000)\n\\set c :balance + 1\n"
+	               "\\set d random(1, :c)\n"
+	               "UPDATE account SET balance = balance + 1"));
 	first = digest_of(f, 1);
 	CHECK(first != 0);
 	CHECK(digest_of(f, 1) == first);

@@ -26,13 +26,13 @@ enum {
 static bool pragma_is_harmless(const char *name)
 {
 	static const char *const harmless[] = {
-		"application_id",  "collation_list",   "compile_options", "data_version",
-		"database_list",   "foreign_key_check", "foreign_key_list", "freelist_count",
-		"function_list",   "incremental_vacuum", "index_info",     "index_list",
-		"index_xinfo",     "integrity_check",  "module_list",     "optimize",
-		"page_count",      "pragma_list",      "quick_check",     "schema_version",
-		"shrink_memory",   "table_info",       "table_list",      "table_xinfo",
-		"user_version",    "wal_checkpoint",
+		"application_id", "collation_list",     "compile_options",  "data_version",
+		"database_list",  "foreign_key_check",  "foreign_key_list", "freelist_count",
+		"function_list",  "incremental_vacuum", "index_info",       "index_list",
+		"index_xinfo",    "integrity_check",    "module_list",      "optimize",
+		"page_count",     "pragma_list",        "quick_check",      "schema_version",
+		"shrink_memory",  "table_info",         "table_list",       "table_xinfo",
+		"user_version",   "wal_checkpoint",
 	};
 
 	for (unsigned i = 0; i < sizeof harmless / sizeof *harmless; i++)
@@ -144,8 +144,8 @@ static enum pp_status set_journal(struct connection *c, struct pp_error *error)
 		[PP_JOURNAL_DELETE] = "PRAGMA journal_mode=DELETE",
 		[PP_JOURNAL_KEEP] = "PRAGMA journal_mode",
 	};
-	enum pp_journal journal = c->pool->identity.memdb ? PP_JOURNAL_KEEP
-	                                                  : c->pool->config.journal;
+	enum pp_journal journal =
+		c->pool->identity.memdb ? PP_JOURNAL_KEEP : c->pool->config.journal;
 	char mode[16] = "";
 	int rc = sqlite3_exec(c->db, sql[journal], keep_first_column, mode, NULL);
 
@@ -153,10 +153,11 @@ static enum pp_status set_journal(struct connection *c, struct pp_error *error)
 		return error_sqlite(error, c->db, rc, "open", sql[journal]);
 	if ((journal == PP_JOURNAL_WAL && strcmp(mode, "wal") != 0) ||
 	    (journal == PP_JOURNAL_DELETE && strcmp(mode, "delete") != 0))
-		return error_set(error, PP_SQLITE, "open",
-		                 "the journal mode stays \"%s\": is the database in use elsewhere, or "
-		                 "on a network file system?",
-		                 mode);
+		return error_set(
+			error, PP_SQLITE, "open",
+			"the journal mode stays \"%s\": is the database in use elsewhere, or "
+			"on a network file system?",
+			mode);
 	c->pool->gated = strcmp(mode, "wal") != 0;
 	return PP_OK;
 }
@@ -170,8 +171,10 @@ static enum pp_status configure(struct connection *c, struct pp_error *error)
 	if (status == PP_OK && c->lane == PP_WRITE)
 		status = set_journal(c, error);
 	if (status == PP_OK)
-		status = run(c, config->synchronous == PP_SYNCHRONOUS_FULL ? "PRAGMA synchronous=FULL"
-		                                                           : "PRAGMA synchronous=NORMAL",
+		status = run(c,
+		             config->synchronous == PP_SYNCHRONOUS_FULL
+		                     ? "PRAGMA synchronous=FULL"
+		                     : "PRAGMA synchronous=NORMAL",
 		             error);
 	if (status == PP_OK && config->on_open != NULL) {
 		int rc = config->on_open(c->db, config->on_open_context);
@@ -301,7 +304,8 @@ bool connection_close(struct connection *c)
 
 bool connection_has_foreign(const struct connection *c)
 {
-	sqlite3_stmt *ours = c->statements.newest != NULL ? c->statements.newest->stmt : c->rollback;
+	sqlite3_stmt *ours =
+		c->statements.newest != NULL ? c->statements.newest->stmt : c->rollback;
 
 	return sqlite3_next_stmt(c->db, NULL) != ours;
 }
@@ -340,7 +344,7 @@ static bool may_be_of_virtual_tables(struct connection *c, unsigned foreign)
 {
 	enum { STATEMENTS_PER_TABLE = 32 };
 	static const char sql[] = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND "
-	                          "sql LIKE 'CREATE VIRTUAL TABLE%'";
+				  "sql LIKE 'CREATE VIRTUAL TABLE%'";
 	sqlite3_stmt *stmt;
 	int64_t tables = 0;
 

@@ -98,8 +98,9 @@ enum pp_status error_set(struct pp_error *error, enum pp_status status, const ch
 
 	if (error == NULL)
 		return status;
-	*error = (struct pp_error){ .status = status, .doing = doing, .sql_offset = -1,
-		                    .attempt = 1 };
+	*error = (struct pp_error){
+		.status = status, .doing = doing, .sql_offset = -1, .attempt = 1
+	};
 	va_start(args, format);
 	vsnprintf(error->message, sizeof error->message, format, args);
 	va_end(args);
@@ -149,16 +150,18 @@ void error_pool(struct pp_error *error, struct pp_pool *pool)
 		error->connections += lane->count;
 		for (unsigned i = 0; i < lane->count; i++) {
 			const struct slot *slot = &lane->slots[i];
-			uint64_t since = atomic_load_explicit(&slot->since_ms, memory_order_relaxed);
+			uint64_t since =
+				atomic_load_explicit(&slot->since_ms, memory_order_relaxed);
 
 			if (atomic_load_explicit(&slot->state, memory_order_relaxed) != SLOT_LEASED)
 				continue;
 			error->leased++;
 			oldest = since < oldest ? since : oldest;
-			error->memory_bytes += account_bytes(atomic_load(&slot->connection.account));
+			error->memory_bytes +=
+				account_bytes(atomic_load(&slot->connection.account));
 		}
-		error->waiting += atomic_load_explicit(&pool->lines[l].waiting,
-		                                       memory_order_relaxed);
+		error->waiting +=
+			atomic_load_explicit(&pool->lines[l].waiting, memory_order_relaxed);
 	}
 	error->oldest_lease_ms = oldest < now ? now - oldest : 0;
 	error->memory_bytes += account_bytes(pool->account);
@@ -174,7 +177,8 @@ void error_chain(struct pp_error *error, const struct pp_error *cause)
 		return;
 	struct pp_cause *last = &error->causes[error->cause_count++];
 
-	*last = (struct pp_cause){ .status = cause->status, .sqlite_code = cause->sqlite_code,
+	*last = (struct pp_cause){ .status = cause->status,
+		                   .sqlite_code = cause->sqlite_code,
 		                   .doing = cause->doing };
 	snprintf(last->message, sizeof last->message, "%.*s", (int)sizeof last->message - 1,
 	         cause->message);
@@ -182,7 +186,7 @@ void error_chain(struct pp_error *error, const struct pp_error *cause)
 
 /* Appends to text and moves *length on, past the end of the text if need be, as snprintf counts. */
 static void append(char *text, size_t size, size_t *length, const char *format, ...)
-        __attribute__((format(printf, 4, 5)));
+	__attribute__((format(printf, 4, 5)));
 
 static void append(char *text, size_t size, size_t *length, const char *format, ...)
 {
@@ -215,9 +219,11 @@ size_t pp_error_text(const struct pp_error *error, char *text, size_t size)
 		append(text, size, &length, ", after %.1f ms", (double)error->elapsed_ns / 1e6);
 	if (error->connections != 0)
 		append(text, size, &length,
-		       " [%u of %u connections lent, the longest for %llu ms; %u waiting; %llu bytes]",
-		       error->leased, error->connections, (unsigned long long)error->oldest_lease_ms,
-		       error->waiting, (unsigned long long)error->memory_bytes);
+		       " [%u of %u connections lent, the longest for %llu ms; %u waiting; %llu "
+		       "bytes]",
+		       error->leased, error->connections,
+		       (unsigned long long)error->oldest_lease_ms, error->waiting,
+		       (unsigned long long)error->memory_bytes);
 	for (unsigned i = error->cause_count; i > 0; i--)
 		append(text, size, &length, "; because %s: %s", error->causes[i - 1].doing,
 		       error->causes[i - 1].message);

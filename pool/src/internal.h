@@ -8,8 +8,9 @@
  *     registry_mutex (pool.c)   the table: which file is whose, reference counts, states
  *     line.mutex (line.c)       one line's waiters
  *     accounts_mutex (memory.c) the states of accounts
- * No call into SQLite happens under any of them. Two more, in pp_setup() and vfs_register(), keep the
- * first pp_open() of a process from running twice; SQLite is configured and initialised under them.
+ * No call into SQLite happens under any of them. Two more, in pp_setup() and vfs_register(), keep
+ * the first pp_open() of a process from running twice; SQLite is configured and initialised under
+ * them.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOL_INTERNAL_H
@@ -35,11 +36,11 @@ struct statement {
 	sqlite3_stmt *stmt;
 	uint64_t hash;
 	size_t bytes;
-	bool taken;       /* By the lease now; is in the taken list. */
-	bool spare;       /* A second copy of a text; not in a bucket, goes at the release. */
+	bool taken; /* By the lease now; is in the taken list. */
+	bool spare; /* A second copy of a text; not in a bucket, goes at the release. */
 	struct statement *bucket_next;
 	struct statement *taken_next;
-	struct statement *newer, *older;       /* By creation: mirrors sqlite3_next_stmt(). */
+	struct statement *newer, *older;        /* By creation: mirrors sqlite3_next_stmt(). */
 	struct statement *recent, *less_recent; /* By use: what to evict. */
 	char sql[];                             /* All of it: sqlite3_sql() leaves the tail out. */
 };
@@ -65,14 +66,15 @@ struct connection {
 	/* Written by the holder; anybody may read it and then the account's bytes: accounts are
 	 * in a static table. NULL: not open, or no accounts. */
 	struct account *_Atomic account;
-	sqlite3_stmt *begin, *commit, *rollback; /* Prepared at the opening: needed without memory. */
+	sqlite3_stmt *begin, *commit,
+		*rollback; /* Prepared at the opening: needed without memory. */
 	struct statements statements;
 	int limits[LIMITS]; /* As on_open left them. */
 
-	unsigned depth;  /* Of pp_begin(). */
-	bool dead;       /* The transaction around depth is gone. */
-	bool committing; /* COMMIT now is ours. */
-	bool at_work;    /* Lent to the callback of pp_transact(). */
+	unsigned depth;              /* Of pp_begin(). */
+	bool dead;                   /* The transaction around depth is gone. */
+	bool committing;             /* COMMIT now is ours. */
+	bool at_work;                /* Lent to the callback of pp_transact(). */
 	uint64_t rollbacks;          /* Counted by the rollback hook. */
 	uint64_t rollbacks_at_begin; /* When the outermost pp_begin() began. */
 
@@ -126,8 +128,8 @@ struct waiter {
 	pthread_cond_t wake;
 	enum pp_lane lane;
 	uint64_t since_ns;
-	bool signalled;     /* Woken, and has not run yet. */
-	struct slot *slot;  /* Handed over; NULL until then. */
+	bool signalled;    /* Woken, and has not run yet. */
+	struct slot *slot; /* Handed over; NULL until then. */
 	struct waiter *next;
 };
 

@@ -21,8 +21,8 @@ struct slot *lease_slot(const struct pp_lease *lease)
 }
 
 /* The slot is ours: count it, and open its connection when there is none. */
-static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot,
-                                struct pp_lease *ret_lease, struct pp_error *error)
+static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot, struct pp_lease *ret_lease,
+                                struct pp_error *error)
 {
 	uint64_t generation;
 
@@ -41,8 +41,9 @@ static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot,
 	atomic_store_explicit(&slot->acquires,
 	                      atomic_load_explicit(&slot->acquires, memory_order_relaxed) + 1,
 	                      memory_order_relaxed);
-	*ret_lease = (struct pp_lease){ .db = slot->connection.db, .pool = pool, .slot = slot,
-		                        .generation = generation };
+	*ret_lease = (struct pp_lease){
+		.db = slot->connection.db, .pool = pool, .slot = slot, .generation = generation
+	};
 	return PP_OK;
 }
 
@@ -57,10 +58,11 @@ enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_
 
 		status = line_wait(pool, lane, deadline_ns(pool, deadline), &slot);
 		if (status != PP_OK) {
-			error_set(error, status, lane == PP_READ ? "acquire a reader" : "acquire the writer",
-			          "%s", status == PP_OVERLOADED ? "try again later, or raise line_max"
-			                : status == PP_CLOSED   ? "pp_close() was called"
-			                                        : "all of the lane are lent");
+			error_set(error, status,
+			          lane == PP_READ ? "acquire a reader" : "acquire the writer", "%s",
+			          status == PP_OVERLOADED ? "try again later, or raise line_max"
+			          : status == PP_CLOSED   ? "pp_close() was called"
+			                                  : "all of the lane are lent");
 			error_pool(error, pool);
 			if (error != NULL)
 				error->elapsed_ns = clock_ns() - start;

@@ -12,8 +12,8 @@
  * Whoever leaves the line serves it: a slot that came back while its head was on the way out goes
  * to the next.
  *
- * The lock guards one line and is held for a few dozen instructions; SQLite is never called under it.
- * Claiming a slot acquires and giving it back releases all that its holder did, so what is in a
+ * The lock guards one line and is held for a few dozen instructions; SQLite is never called under
+ * it. Claiming a slot acquires and giving it back releases all that its holder did, so what is in a
  * slot needs no lock.
  */
 /* SPDX-License-Identifier: MIT */
@@ -74,7 +74,8 @@ static bool gate_open(struct pp_pool *pool, enum pp_lane lane)
 {
 	if (!pool->gated)
 		return true;
-	return lane_count_in(pool_lane(pool, lane == PP_READ ? PP_WRITE : PP_READ), SLOT_LEASED) == 0;
+	return lane_count_in(pool_lane(pool, lane == PP_READ ? PP_WRITE : PP_READ), SLOT_LEASED) ==
+	       0;
 }
 
 static struct slot *gated_claim(struct pp_pool *pool, enum pp_lane lane)
@@ -140,8 +141,8 @@ static void serve(struct pp_pool *pool, struct line *line)
 			struct lane *lane = pool_lane(pool, head->lane);
 
 			atomic_store_explicit(&line->strict, false, memory_order_relaxed);
-			if (!head->signalled && lane_count_in(lane, SLOT_IDLE) +
-			                        lane_count_in(lane, SLOT_EMPTY) > 0) {
+			if (!head->signalled &&
+			    lane_count_in(lane, SLOT_IDLE) + lane_count_in(lane, SLOT_EMPTY) > 0) {
 				head->signalled = true;
 				pthread_cond_signal(&head->wake);
 			}
@@ -185,7 +186,8 @@ static enum pp_status stand(struct pp_pool *pool, struct line *line, struct wait
 			status = PP_CLOSED;
 			break;
 		}
-		if (line->head == waiter && (waiter->slot = gated_claim(pool, waiter->lane)) != NULL)
+		if (line->head == waiter &&
+		    (waiter->slot = gated_claim(pool, waiter->lane)) != NULL)
 			break;
 		uint64_t now = clock_ns();
 

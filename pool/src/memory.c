@@ -76,7 +76,8 @@ static void *block_realloc(void *block, size_t size, struct account *owner)
 
 static void block_free(void *block, struct account *owner)
 {
-	dallocx(block, arena_flags(owner)); /* The arena is the block's own; only the cache counts. */
+	dallocx(block,
+	        arena_flags(owner)); /* The arena is the block's own; only the cache counts. */
 }
 
 static size_t block_size(void *block)
@@ -187,7 +188,8 @@ static bool arena_make(struct account *account)
 	if (!account->has_arena)
 		account->has_arena = mallctl("arenas.create", &account->arena, &size, NULL, 0) == 0;
 	if (account->has_arena && !account->has_tcache)
-		account->has_tcache = mallctl("tcache.create", &account->tcache, &size, NULL, 0) == 0;
+		account->has_tcache =
+			mallctl("tcache.create", &account->tcache, &size, NULL, 0) == 0;
 	return account->has_arena && account->has_tcache;
 }
 
@@ -270,8 +272,7 @@ uint64_t account_close(struct account *account)
 
 uint64_t account_bytes(const struct account *account)
 {
-	return account == NULL ? 0
-	                       : atomic_load_explicit(&account->bytes, memory_order_acquire);
+	return account == NULL ? 0 : atomic_load_explicit(&account->bytes, memory_order_acquire);
 }
 
 void accounts_parked(uint64_t *ret_count, uint64_t *ret_bytes)

@@ -19,8 +19,8 @@ struct account {
 	_Alignas(64) atomic_uint_least64_t bytes; /* Live. Relaxed: a sum, it orders nothing. */
 	struct account *parent;                   /* The pool's account; NULL for a pool's own. */
 	enum { ACCOUNT_FREE, ACCOUNT_OPEN, ACCOUNT_PARKED } state; /* Guarded by accounts_mutex. */
-	unsigned arena;   /* jemalloc's index; kept when the account is used again. */
-	unsigned tcache;  /* Explicit thread cache, for whoever holds the connection. */
+	unsigned arena;  /* jemalloc's index; kept when the account is used again. */
+	unsigned tcache; /* Explicit thread cache, for whoever holds the connection. */
 	bool has_arena, has_tcache;
 };
 

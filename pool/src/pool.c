@@ -3,8 +3,8 @@
  *
  * To know before reading: pools are rows of a static table, which is the registry. A row is claimed
  * (POOL_OPENING) under the lock and filled in without it, so that a slow disk under one file does
- * not keep others from opening theirs; who wants the same file waits for the row to settle. Rows are
- * never freed: a thread on its way out of a release may still look at the row's lines.
+ * not keep others from opening theirs; who wants the same file waits for the row to settle. Rows
+ * are never freed: a thread on its way out of a release may still look at the row's lines.
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
@@ -25,13 +25,13 @@ static pthread_cond_t registry_changed = PTHREAD_COND_INITIALIZER;
 /* --- Options ----------------------------------------------------------------------------- */
 
 /* One list: name, lowest, highest, default. */
-#define OPTION_LIST(X)                                          \
-	X(readers, 1, PP_READERS_MAX, 4)                        \
-	X(timeout_ms, 1, 86400000, 5000)                        \
-	X(busy_timeout_ms, 1, 86400000, 5000)                   \
-	X(line_max, 1, 65536, 1024)                             \
-	X(overtake_ms, 1, 60000, 10)                            \
-	X(statements_max, 1, 10000, 100)                        \
+#define OPTION_LIST(X)                        \
+	X(readers, 1, PP_READERS_MAX, 4)      \
+	X(timeout_ms, 1, 86400000, 5000)      \
+	X(busy_timeout_ms, 1, 86400000, 5000) \
+	X(line_max, 1, 65536, 1024)           \
+	X(overtake_ms, 1, 60000, 10)          \
+	X(statements_max, 1, 10000, 100)      \
 	X(statements_bytes_max, 4096, 1073741824, 1048576)
 
 static enum pp_status options_read(const struct pp_config *given, struct pp_config *ret_config,
@@ -39,13 +39,14 @@ static enum pp_status options_read(const struct pp_config *given, struct pp_conf
 {
 	*ret_config = *given;
 	if (given->path == NULL || given->path[0] == '\0')
-		return error_set(error, PP_INVALID, "open", "path is missing: name a database file");
-#define X(name, low, high, standard)                                                          \
-	if (given->name == 0)                                                                 \
-		ret_config->name = (standard);                                                \
-	else if (given->name < (low) || given->name > (high))                                 \
+		return error_set(error, PP_INVALID, "open",
+		                 "path is missing: name a database file");
+#define X(name, low, high, standard)                                                             \
+	if (given->name == 0)                                                                    \
+		ret_config->name = (standard);                                                   \
+	else if (given->name < (low) || given->name > (high))                                    \
 		return error_set(error, PP_INVALID, "open", "%s is %llu: it must be %llu..%llu", \
-		                 #name, (unsigned long long)given->name,                      \
+		                 #name, (unsigned long long)given->name,                         \
 		                 (unsigned long long)(low), (unsigned long long)(high));
 	OPTION_LIST(X)
 #undef X
@@ -91,12 +92,13 @@ static enum pp_status identify_memdb(const char *path, struct identity *ret, str
 	size_t length = strlen(name), tail = sizeof suffix - 1;
 
 	if (length < tail + 2 || name[0] != '/' || name[1] == '/' ||
-	    strcmp(name + length - tail, suffix) != 0 ||
-	    length - tail >= sizeof ret->name || memchr(name, '?', length - tail) != NULL)
-		return error_set(error, PP_INVALID, "open",
-		                 "path \"%.100s\": of URIs only file:/NAME?vfs=memdb; else give a plain "
-		                 "file name",
-		                 path);
+	    strcmp(name + length - tail, suffix) != 0 || length - tail >= sizeof ret->name ||
+	    memchr(name, '?', length - tail) != NULL)
+		return error_set(
+			error, PP_INVALID, "open",
+			"path \"%.100s\": of URIs only file:/NAME?vfs=memdb; else give a plain "
+			"file name",
+			path);
 	*ret = (struct identity){ .memdb = true };
 	memcpy(ret->name, name, length - tail);
 	return PP_OK;
@@ -126,15 +128,16 @@ static enum pp_status identify(const struct pp_config *config, struct identity *
 	if (strncmp(path, "file:", 5) == 0)
 		return identify_memdb(path, ret, error);
 	if (path[0] == ':')
-		return error_set(error, PP_INVALID, "open",
-		                 "path \"%.100s\": each connection would get a database of its own; use "
-		                 "file:/NAME?vfs=memdb",
-		                 path);
+		return error_set(
+			error, PP_INVALID, "open",
+			"path \"%.100s\": each connection would get a database of its own; use "
+			"file:/NAME?vfs=memdb",
+			path);
 	number = find_or_make(config, &file, ret_made);
 	if (number != 0) {
-		return error_code(error_set(error, PP_SQLITE, "open", "%.160s: %s", path,
-		                            strerror(number)),
-		                  error, SQLITE_CANTOPEN, number);
+		return error_code(
+			error_set(error, PP_SQLITE, "open", "%.160s: %s", path, strerror(number)),
+			error, SQLITE_CANTOPEN, number);
 	}
 	if (!S_ISREG(file.st_mode))
 		return error_set(error, PP_INVALID, "open", "%.160s: not a regular file", path);
@@ -210,8 +213,8 @@ static enum pp_status row_claim(const struct identity *identity, const struct pp
 		pthread_cond_wait(&registry_changed, &registry_mutex);
 	*ret_new = row != NULL && row->state == POOL_UNUSED;
 	if (row == NULL) {
-		status = error_set(error, PP_INVALID, "open", "%d pools are open, the most there can be",
-		                   PP_POOLS_MAX);
+		status = error_set(error, PP_INVALID, "open",
+		                   "%d pools are open, the most there can be", PP_POOLS_MAX);
 	} else if (*ret_new) {
 		row->state = POOL_OPENING;
 		row->identity = *identity;
@@ -253,7 +256,8 @@ static enum pp_status slots_make(struct pp_pool *pool, struct pp_error *error)
 		slots[i].connection.lane = i == 0 ? PP_WRITE : PP_READ;
 	}
 	*pool_lane(pool, PP_WRITE) = (struct lane){ slots, 1, &pool->lines[1] };
-	*pool_lane(pool, PP_READ) = (struct lane){ slots + 1, pool->config.readers, &pool->lines[0] };
+	*pool_lane(pool, PP_READ) =
+		(struct lane){ slots + 1, pool->config.readers, &pool->lines[0] };
 	return PP_OK;
 }
 
@@ -283,7 +287,8 @@ static void row_empty(struct pp_pool *pool, struct pp_closing *ret_closing)
 		line_detach(pool);
 	for (unsigned l = 0; l < LANES; l++)
 		for (unsigned i = 0; i < lanes[l].count; i++) {
-			struct account *account = atomic_load(&lanes[l].slots[i].connection.account);
+			struct account *account =
+				atomic_load(&lanes[l].slots[i].connection.account);
 
 			if (!connection_close(&lanes[l].slots[i].connection)) {
 				ret_closing->parked++;

@@ -95,9 +95,11 @@ static void find(struct findings *f, const char *format, ...)
 	f->count++;
 	va_start(args, format);
 	if (f->length + 1 < f->size) {
-		f->length += (size_t)vsnprintf(f->text + f->length, f->size - f->length, format, args);
+		f->length +=
+			(size_t)vsnprintf(f->text + f->length, f->size - f->length, format, args);
 		if (f->length + 1 < f->size)
-			f->length += (size_t)snprintf(f->text + f->length, f->size - f->length, "\n");
+			f->length +=
+				(size_t)snprintf(f->text + f->length, f->size - f->length, "\n");
 	}
 	va_end(args);
 }
@@ -125,7 +127,9 @@ static void statements_check(const struct statements *s, const char *name, struc
 		find(f, "%s: %u statements counted, %u by creation, %u by use, %d by text", name,
 		     s->count, created, used, (int)(s->count - bucketed));
 	if (bytes != s->bytes || s->bytes > s->bytes_max || s->count > s->count_max)
-		find(f, "%s: %u statements of at most %u, %zu bytes counted, %zu added up, at most %zu",
+		find(f,
+		     "%s: %u statements of at most %u, %zu bytes counted, %zu added up, at most "
+		     "%zu",
 		     name, s->count, s->count_max, s->bytes, bytes, s->bytes_max);
 }
 

@@ -113,8 +113,9 @@ static enum pp_status commit_dead(struct connection *c, struct pp_error *error)
 	int code = sqlite3_extended_errcode(c->db);
 
 	error_set(error, PP_ROLLED_BACK, "commit", "%s",
-	          is_error(code) ? sqlite3_errmsg(c->db)
-	                         : "a ROLLBACK, a COMMIT or an error inside the transaction ended it");
+	          is_error(code)
+	                  ? sqlite3_errmsg(c->db)
+	                  : "a ROLLBACK, a COMMIT or an error inside the transaction ended it");
 	if (error != NULL && is_error(code))
 		error->sqlite_code = code;
 	roll_back_all(c, NULL);
@@ -181,7 +182,8 @@ static enum pp_status rollback(struct connection *c, struct pp_error *error)
 	if (savepoint(c, "ROLLBACK TO", c->depth, NULL) == SQLITE_OK &&
 	    savepoint(c, "RELEASE", c->depth, NULL) == SQLITE_OK)
 		return PP_OK;
-	return roll_back_all(c, error); /* More than was asked for, and nothing is kept by mistake. */
+	return roll_back_all(c,
+	                     error); /* More than was asked for, and nothing is kept by mistake. */
 }
 
 /* --- The public three -------------------------------------------------------------------- */
@@ -271,8 +273,8 @@ static enum pp_status attempt(struct pp_pool *pool, const struct pp_transaction 
 {
 	struct pp_lease lease = { 0 };
 	struct connection *c;
-	enum pp_status status = lease_acquire(pool, options->lane,
-	                                      (struct pp_deadline){ deadline }, &lease, error);
+	enum pp_status status =
+		lease_acquire(pool, options->lane, (struct pp_deadline){ deadline }, &lease, error);
 
 	if (status != PP_OK)
 		return status;

@@ -157,10 +157,8 @@ static int file_unfetch(sqlite3_file *file, sqlite3_int64 offset, void *page)
 
 static const sqlite3_io_methods methods_plain = { METHODS_OF_ALL_FILES };
 static const sqlite3_io_methods methods_shared_memory = {
-	METHODS_OF_ALL_FILES,
-	.xShmMap = file_shm_map,
-	.xShmLock = file_shm_lock,
-	.xShmBarrier = file_shm_barrier,
+	METHODS_OF_ALL_FILES,        .xShmMap = file_shm_map,
+	.xShmLock = file_shm_lock,   .xShmBarrier = file_shm_barrier,
 	.xShmUnmap = file_shm_unmap,
 };
 
@@ -200,7 +198,8 @@ static int shim_register(struct shim *shim, const char *name, const char *real_n
 }
 
 /* SQLite calls under this lock, which only the first pp_open() waits for: a shim that is in use
- * must not be written again. Initialising may fail for want of memory; the next open tries again. */
+ * must not be written again. Initialising may fail for want of memory; the next open tries again.
+ */
 int vfs_register(void)
 {
 	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;

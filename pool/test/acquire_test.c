@@ -34,8 +34,8 @@ TEST(acquire, does_not_wait_when_told_so)
 
 TEST(acquire, zeroed_deadline_is_the_pools_timeout)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .timeout_ms = 30 });
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .timeout_ms = 30 });
 	CLEANUP(pp_release) struct pp_lease first = { 0 }, second = { 0 };
 	struct pp_error error;
 
@@ -143,7 +143,8 @@ TEST(acquire, one_who_gives_up_leaves_the_line_whole)
 
 	acquire(f.pool, PP_WRITE, &lease);
 	for (unsigned i = 0; i < 3; i++) {
-		v[i] = (struct visitor){ .pool = f.pool, .lane = PP_WRITE,
+		v[i] = (struct visitor){ .pool = f.pool,
+			                 .lane = PP_WRITE,
 			                 .deadline = i == 1 ? pp_in_ms(20) : PP_FOREVER };
 		threads[i] = thread_start(visit, &v[i]);
 		WAIT_FOR(stats(f.pool).write.waiting + stats(f.pool).write.timeouts == i + 1);
@@ -160,8 +161,8 @@ TEST(acquire, one_who_gives_up_leaves_the_line_whole)
 
 TEST(acquire, refuses_at_once_when_the_line_is_full)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .line_max = 1 });
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .line_max = 1 });
 	struct visitor v = { .pool = f.pool, .lane = PP_READ, .deadline = PP_FOREVER };
 	struct pp_lease lease = { 0 }, none = { 0 };
 	struct pp_error error;
@@ -201,8 +202,8 @@ static void *grab_again_and_again(void *context)
  * likes: on two cores the sleeper hardly ever finds the slot free. */
 TEST(acquire, head_of_the_line_is_handed_the_connection_when_overdue)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .overtake_ms = 1 });
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .overtake_ms = 1 });
 	struct greedy g[3] = { { .pool = f.pool }, { .pool = f.pool }, { .pool = f.pool } };
 	pthread_t threads[3];
 
@@ -266,8 +267,8 @@ static void stress(struct pp_config config, unsigned seed)
 	unsigned timeouts = 0;
 
 	for (unsigned i = 0; i < STRESS_THREADS; i++) {
-		s[i] = (struct stress){ f.pool, seed * 1000 + i, holders, i % 4 == 0 ? PP_WRITE : PP_READ,
-			                0 };
+		s[i] = (struct stress){ f.pool, seed * 1000 + i, holders,
+			                i % 4 == 0 ? PP_WRITE : PP_READ, 0 };
 		threads[i] = thread_start(stress_run, &s[i]);
 	}
 	for (unsigned i = 0; i < 50 / slowness() + 1; i++) {
@@ -302,8 +303,9 @@ TEST_ROWS(acquire, stress_behind_the_gate, 2)
 
 TEST(gate, writer_waits_for_readers_and_readers_for_the_writer)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 2, .journal = PP_JOURNAL_DELETE });
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 2, .journal = PP_JOURNAL_DELETE });
 	struct visitor w = { .pool = f.pool, .lane = PP_WRITE, .deadline = PP_FOREVER };
 	struct visitor r = { .pool = f.pool, .lane = PP_READ, .deadline = PP_FOREVER };
 	struct pp_lease one = { 0 }, two = { 0 };
@@ -326,8 +328,9 @@ TEST(gate, writer_waits_for_readers_and_readers_for_the_writer)
 
 TEST(gate, commits_never_meet_a_reader)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .path = "file:/gate?vfs=memdb", .readers = 2 });
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .path = "file:/gate?vfs=memdb", .readers = 2 });
 	struct greedy g = { .pool = f.pool };
 	pthread_t thread = thread_start(grab_again_and_again, &g);
 

@@ -4,7 +4,7 @@
 
 TEST(error, every_status_and_class_has_a_name_and_words)
 {
-#define X(name, text)                        \
+#define X(name, text)                           \
 	CHECK_STR(pp_status_name(name), #name); \
 	CHECK_STR(pp_status_text(name), text);
 	PP_STATUS_LIST(X)
@@ -50,16 +50,24 @@ TEST_ROWS(error, class_says_what_can_be_done, sizeof classes / sizeof *classes)
 
 TEST(error, text_fits_any_buffer)
 {
-	struct pp_error error = { .status = PP_SQLITE, .doing = "prepare", .sqlite_code = SQLITE_ERROR,
-		                  .system_errno = 5, .sql_offset = 3, .attempt = 2,
-		                  .elapsed_ns = 1500000, .message = "words", .sql = "SELECT",
-		                  .connections = 5, .leased = 1 };
+	struct pp_error error = { .status = PP_SQLITE,
+		                  .doing = "prepare",
+		                  .sqlite_code = SQLITE_ERROR,
+		                  .system_errno = 5,
+		                  .sql_offset = 3,
+		                  .attempt = 2,
+		                  .elapsed_ns = 1500000,
+		                  .message = "words",
+		                  .sql = "SELECT",
+		                  .connections = 5,
+		                  .leased = 1 };
 	char text[512], small[8];
 	size_t length = pp_error_text(&error, text, sizeof text);
 
-	CHECK_STR(text, "prepare: SQLite refused: words (SQLite code 1, PP_FATAL) (errno 5) in "
-	                "\"SELECT\" at byte 3, attempt 2, after 1.5 ms [1 of 5 connections lent, the "
-	                "longest for 0 ms; 0 waiting; 0 bytes]");
+	CHECK_STR(text,
+	          "prepare: SQLite refused: words (SQLite code 1, PP_FATAL) (errno 5) in "
+	          "\"SELECT\" at byte 3, attempt 2, after 1.5 ms [1 of 5 connections lent, the "
+	          "longest for 0 ms; 0 waiting; 0 bytes]");
 	CHECK_INT(length, ==, strlen(text));
 	CHECK_INT(pp_error_text(&error, small, sizeof small), ==, length);
 	CHECK_STR(small, "prepare");

@@ -130,10 +130,10 @@ static inline unsigned slowness(void)
 }
 
 /* Waits for an event by looking: the limit is the test's own time limit. */
-#define WAIT_FOR(condition)             \
-	do {                            \
-		while (!(condition))    \
-			sched_yield();  \
+#define WAIT_FOR(condition)            \
+	do {                           \
+		while (!(condition))   \
+			sched_yield(); \
 	} while (0)
 
 static inline pthread_t thread_start(void *(*run)(void *), void *context)

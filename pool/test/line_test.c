@@ -24,8 +24,8 @@ static void *hold_until_both_have_one(void *context)
  * leaves the line must serve it, or the next sleeps beside a free connection for ever. */
 TEST(line, whoever_leaves_it_serves_it)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 2, .overtake_ms = 60000 });
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 2, .overtake_ms = 60000 });
 	struct pp_lease leases[2] = { { 0 }, { 0 } };
 	pthread_barrier_t both;
 	struct pair pair = { f.pool, &both };
@@ -88,8 +88,8 @@ static void *wait_for_the_writer(void *context)
 /* The head itself notices that it is overdue: nobody has to give anything back for that. */
 TEST(line, becomes_strict_when_its_head_is_overdue)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .overtake_ms = 1 });
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .overtake_ms = 1 });
 	struct sleeper s = { .pool = f.pool };
 	struct line *line = pool_lane(f.pool, PP_WRITE)->line;
 	struct pp_lease lease = { 0 };

@@ -16,14 +16,19 @@ __attribute__((constructor)) static void warm_up(void)
 
 	for (int round = 0; file >= 0 && round < 2; round++) {
 		if (sqlite3_open(path, &db) == SQLITE_OK)
-			sqlite3_exec(db,
-			             "PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(id INTEGER "
-			             "PRIMARY KEY, v UNIQUE); BEGIN IMMEDIATE; SAVEPOINT a; INSERT INTO t "
-			             "VALUES (1, 1); ROLLBACK TO a; RELEASE a; INSERT INTO t(v) VALUES (2);"
-			             "COMMIT; SELECT count(*) FROM t WHERE v = 2; CREATE TEMP TABLE x(a);"
-			             "PRAGMA synchronous=FULL; PRAGMA query_only=ON; ATTACH ':memory:' AS m;"
-			             "SELECT * FROM sqlite_schema UNION SELECT 1, 2, 3, 4, 5",
-			             NULL, NULL, NULL);
+			sqlite3_exec(
+				db,
+				"PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(id INTEGER "
+				"PRIMARY KEY, v UNIQUE); BEGIN IMMEDIATE; SAVEPOINT a; INSERT INTO "
+				"t "
+				"VALUES (1, 1); ROLLBACK TO a; RELEASE a; INSERT INTO t(v) VALUES "
+				"(2);"
+				"COMMIT; SELECT count(*) FROM t WHERE v = 2; CREATE TEMP TABLE "
+				"x(a);"
+				"PRAGMA synchronous=FULL; PRAGMA query_only=ON; ATTACH ':memory:' "
+				"AS m;"
+				"SELECT * FROM sqlite_schema UNION SELECT 1, 2, 3, 4, 5",
+				NULL, NULL, NULL);
 		sqlite3_close(db);
 	}
 	sqlite3_shutdown();

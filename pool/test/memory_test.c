@@ -93,7 +93,8 @@ TEST(account, is_the_same_after_every_round)
 			sqlite3_stmt *stmt;
 
 			acquire(f.pool, i % 2 == 0 ? PP_READ : PP_WRITE, &lease);
-			must(pp_prepare(&lease, "SELECT v FROM t WHERE id = ?1", &stmt, NULL), NULL);
+			must(pp_prepare(&lease, "SELECT v FROM t WHERE id = ?1", &stmt, NULL),
+			     NULL);
 			sqlite3_bind_int(stmt, 1, i);
 			sqlite3_step(stmt);
 			if (i % 2 == 1)
@@ -154,8 +155,9 @@ TEST(mutex, of_a_foreign_connection_locks)
 	pthread_t threads[2];
 	sqlite3 *own;
 
-	CHECK_INT(sqlite3_open_v2(":memory:", &own,
-	                          SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, NULL),
+	CHECK_INT(sqlite3_open_v2(
+			  ":memory:", &own,
+			  SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, NULL),
 	          ==, SQLITE_OK);
 	sql(own, "CREATE TABLE mine(a)");
 	CHECK_INT(stats(f.pool).foreign_bytes, >, 1000);

@@ -34,7 +34,8 @@ TEST(open, same_file_by_any_name_is_the_same_pool)
 	const char *names[] = { f.path, link_path, hard_path, relative };
 
 	for (unsigned i = 0; i < 4; i++) {
-		must(pp_open(&(struct pp_config){ .path = names[i], .readers = 2 }, &other, NULL), NULL);
+		must(pp_open(&(struct pp_config){ .path = names[i], .readers = 2 }, &other, NULL),
+		     NULL);
 		CHECK(other == f.pool);
 		CHECK_INT(pp_close(other, PP_NO_WAIT, NULL), ==, PP_OK);
 	}
@@ -48,7 +49,8 @@ TEST(open, refuses_differing_options_by_name)
 	struct pp_pool *other = NULL;
 	struct pp_error error = { 0 };
 
-	CHECK_INT(pp_open(&(struct pp_config){ .path = f.path, .readers = 3,
+	CHECK_INT(pp_open(&(struct pp_config){ .path = f.path,
+	                                       .readers = 3,
 	                                       .synchronous = PP_SYNCHRONOUS_NORMAL },
 	                  &other, &error),
 	          ==, PP_MISMATCH);
@@ -81,7 +83,8 @@ static const struct {
 	{ { .path = "x", .line_max = 65537 }, "line_max is 65537: it must be 1..65536" },
 	{ { .path = "x", .overtake_ms = 60001 }, "overtake_ms" },
 	{ { .path = "x", .statements_max = 10001 }, "statements_max" },
-	{ { .path = "x", .statements_bytes_max = 100 }, "statements_bytes_max is 100: it must be 4096" },
+	{ { .path = "x", .statements_bytes_max = 100 },
+	  "statements_bytes_max is 100: it must be 4096" },
 	{ { .path = "x", .journal = (enum pp_journal)9 }, "journal is 9" },
 	{ { .path = "x", .synchronous = (enum pp_synchronous)9 }, "synchronous is 9" },
 };
@@ -100,12 +103,22 @@ TEST_ROWS(open, refuses_what_is_out_of_range, sizeof bad / sizeof *bad)
 TEST_ROWS(open, takes_what_is_at_the_edge_of_its_range, 2)
 {
 	static const struct pp_config edges[] = {
-		{ .readers = 1, .timeout_ms = 1, .busy_timeout_ms = 1, .line_max = 1,
-		  .overtake_ms = 1, .statements_max = 1, .statements_bytes_max = 4096,
+		{ .readers = 1,
+		  .timeout_ms = 1,
+		  .busy_timeout_ms = 1,
+		  .line_max = 1,
+		  .overtake_ms = 1,
+		  .statements_max = 1,
+		  .statements_bytes_max = 4096,
 		  .synchronous = PP_SYNCHRONOUS_FULL },
-		{ .readers = PP_READERS_MAX, .timeout_ms = 86400000, .busy_timeout_ms = 86400000,
-		  .line_max = 65536, .overtake_ms = 60000, .statements_max = 10000,
-		  .statements_bytes_max = 1u << 30, .synchronous = PP_SYNCHRONOUS_NORMAL },
+		{ .readers = PP_READERS_MAX,
+		  .timeout_ms = 86400000,
+		  .busy_timeout_ms = 86400000,
+		  .line_max = 65536,
+		  .overtake_ms = 60000,
+		  .statements_max = 10000,
+		  .statements_bytes_max = 1u << 30,
+		  .synchronous = PP_SYNCHRONOUS_NORMAL },
 	};
 	CLEANUP(fixture_close) struct fixture f = fixture_config(edges[row]);
 	CLEANUP(pp_release) struct pp_lease lease = { 0 };
@@ -126,7 +139,8 @@ TEST(open, tells_files_and_memdbs_apart)
 	const char *names[] = { f.path, path, "file:/a?vfs=memdb", "file:/b?vfs=memdb" };
 
 	for (unsigned i = 0; i < 4; i++) {
-		must(pp_open(&(struct pp_config){ .path = names[i], .readers = 1 }, &pools[i], NULL),
+		must(pp_open(&(struct pp_config){ .path = names[i], .readers = 1 }, &pools[i],
+		             NULL),
 		     NULL);
 		for (unsigned j = 0; j < i; j++)
 			CHECK(pools[i] != pools[j]);
@@ -152,7 +166,8 @@ TEST(open, says_what_is_wrong_with_the_file)
 	          ==, PP_SQLITE);
 	CHECK_CONTAINS(error.message, "No such file");
 	CHECK(stat(f.path, &file) != 0); /* Not made by looking for it. */
-	CHECK_INT(pp_open(&(struct pp_config){ .path = "/nowhere/a.db" }, &pool, &error), ==, PP_SQLITE);
+	CHECK_INT(pp_open(&(struct pp_config){ .path = "/nowhere/a.db" }, &pool, &error), ==,
+	          PP_SQLITE);
 	CHECK_INT(error.sqlite_code, ==, SQLITE_CANTOPEN);
 	CHECK_INT(error.system_errno, ==, ENOENT);
 
@@ -212,8 +227,11 @@ static int unlink_and_refuse(sqlite3 *db, void *context)
 TEST(open, that_fails_takes_back_only_an_empty_file)
 {
 	CLEANUP(fixture_remove) struct fixture f = fixture_dir();
-	struct pp_config config = { .path = f.path, .readers = 1, .on_open = fill_and_refuse,
-		                    .on_open_context = f.path, .journal = PP_JOURNAL_KEEP };
+	struct pp_config config = { .path = f.path,
+		                    .readers = 1,
+		                    .on_open = fill_and_refuse,
+		                    .on_open_context = f.path,
+		                    .journal = PP_JOURNAL_KEEP };
 	struct pp_pool *pool = NULL;
 	struct stat file;
 
@@ -239,8 +257,10 @@ TEST(open, fails_as_on_open_says_and_leaves_no_file)
 	struct stat file;
 	int code = SQLITE_AUTH;
 
-	CHECK_INT(pp_open(&(struct pp_config){ .path = f.path, .on_open = refuse,
-	                                       .on_open_context = &code, .journal = PP_JOURNAL_KEEP },
+	CHECK_INT(pp_open(&(struct pp_config){ .path = f.path,
+	                                       .on_open = refuse,
+	                                       .on_open_context = &code,
+	                                       .journal = PP_JOURNAL_KEEP },
 	                  &pool, &error),
 	          ==, PP_SQLITE);
 	CHECK_INT(error.sqlite_code, ==, SQLITE_AUTH);
@@ -248,7 +268,9 @@ TEST(open, fails_as_on_open_says_and_leaves_no_file)
 	CHECK(stat(f.path, &file) != 0);
 	/* The row is free again: the same file opens when on_open agrees. */
 	code = SQLITE_OK;
-	must(pp_open(&(struct pp_config){ .path = f.path, .on_open = refuse, .on_open_context = &code },
+	must(pp_open(&(struct pp_config){ .path = f.path,
+	                                  .on_open = refuse,
+	                                  .on_open_context = &code },
 	             &f.pool, &error),
 	     &error);
 }
@@ -262,8 +284,9 @@ static int switch_keys_on(sqlite3 *db, void *context)
 
 TEST(open, what_on_open_sets_is_what_clean_means)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .on_open = switch_keys_on });
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = switch_keys_on });
 	CLEANUP(pp_release) struct pp_lease lease = { 0 };
 
 	acquire(f.pool, PP_READ, &lease);
@@ -283,12 +306,14 @@ TEST(open, keeps_and_sets_the_journal_mode)
 	static const struct {
 		enum pp_journal journal;
 		bool gated;
-	} rows[] = { { PP_JOURNAL_KEEP, true }, { PP_JOURNAL_WAL, false }, { PP_JOURNAL_KEEP, false },
+	} rows[] = { { PP_JOURNAL_KEEP, true },
+		     { PP_JOURNAL_WAL, false },
+		     { PP_JOURNAL_KEEP, false },
 		     { PP_JOURNAL_DELETE, true } };
 
 	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
-		must(pp_open(&(struct pp_config){ .path = f.path, .journal = rows[i].journal }, &f.pool,
-		             &error),
+		must(pp_open(&(struct pp_config){ .path = f.path, .journal = rows[i].journal },
+		             &f.pool, &error),
 		     &error);
 		CHECK_INT(stats(f.pool).gated, ==, rows[i].gated);
 		CHECK_INT(pp_close(f.pool, PP_NO_WAIT, NULL), ==, PP_OK);
@@ -297,8 +322,9 @@ TEST(open, keeps_and_sets_the_journal_mode)
 
 TEST(open, memdb_is_one_database_for_all_its_connections)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .path = "file:/shared?vfs=memdb", .readers = 2 });
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config(
+		(struct pp_config){ .path = "file:/shared?vfs=memdb", .readers = 2 });
 	CLEANUP(pp_release) struct pp_lease lease = { 0 };
 
 	CHECK(stats(f.pool).gated);
@@ -317,7 +343,8 @@ TEST(open, refuses_the_65th_pool)
 
 	for (unsigned i = 0; i <= PP_POOLS_MAX; i++) {
 		snprintf(path, sizeof path, "file:/many%u?vfs=memdb", i);
-		CHECK_INT(pp_open(&(struct pp_config){ .path = path, .readers = 1 }, &pools[i], &error),
+		CHECK_INT(pp_open(&(struct pp_config){ .path = path, .readers = 1 }, &pools[i],
+		                  &error),
 		          ==, i < PP_POOLS_MAX ? PP_OK : PP_INVALID);
 	}
 	CHECK_CONTAINS(error.message, "64 pools are open");
@@ -385,8 +412,9 @@ static void *acquire_forever(void *context)
 
 TEST(close, wakes_the_waiters_and_waits_for_the_last_release)
 {
-	CLEANUP(fixture_remove) struct fixture f = /* Else the head looks by itself. */
-	        fixture_config((struct pp_config){ .readers = 1, .overtake_ms = 60000 });
+	CLEANUP(fixture_remove)
+	struct fixture f = /* Else the head looks by itself. */
+		fixture_config((struct pp_config){ .readers = 1, .overtake_ms = 60000 });
 	struct closer closer = { .f = &f };
 	struct pp_lease lease = { 0 };
 	pthread_t waiter, closing;
@@ -412,8 +440,8 @@ static void *churn(void *context)
 		struct pp_pool *pool = NULL;
 		struct pp_lease lease = { 0 };
 		struct pp_error error = { 0 };
-		enum pp_status status =
-		        pp_open(&(struct pp_config){ .path = f->path, .readers = 1 }, &pool, &error);
+		enum pp_status status = pp_open(
+			&(struct pp_config){ .path = f->path, .readers = 1 }, &pool, &error);
 
 		if (status == PP_CLOSED)
 			continue;

@@ -54,9 +54,8 @@ static const struct {
 	{ "deferred transaction", "BEGIN", false, COUNTER(dirty_transaction) },
 	{ "temporary table", "CREATE TEMP TABLE mine(a)", true, COUNTER(dirty_settings) },
 	{ "temporary view", "CREATE TEMP VIEW mine AS SELECT 1", true, COUNTER(dirty_settings) },
-	{ "temporary trigger",
-	  "CREATE TEMP TRIGGER mine AFTER INSERT ON t BEGIN SELECT 1; END", true,
-	  COUNTER(dirty_settings) },
+	{ "temporary trigger", "CREATE TEMP TRIGGER mine AFTER INSERT ON t BEGIN SELECT 1; END",
+	  true, COUNTER(dirty_settings) },
 	{ "temporary virtual table", "CREATE VIRTUAL TABLE temp.mine USING fts5(a)", true,
 	  COUNTER(dirty_settings) },
 	{ "virtual table", "CREATE VIRTUAL TABLE mine USING fts4(a)", false, 0 },
@@ -86,8 +85,8 @@ TEST_ROWS(release, mends_or_retires, sizeof rows / sizeof *rows)
 	CHECK_INT(sqlite3_txn_state(lease.db, NULL), ==, SQLITE_TXN_NONE);
 	CHECK_INT(number(lease.db, "SELECT count(*) FROM t"), ==, 0);
 	CHECK_INT(number(lease.db, "SELECT count(*) FROM sqlite_temp_schema"), ==, 0);
-	CHECK_INT(number(lease.db, "SELECT count(*) FROM pragma_database_list WHERE name='mine'"), ==,
-	          0);
+	CHECK_INT(number(lease.db, "SELECT count(*) FROM pragma_database_list WHERE name='mine'"),
+	          ==, 0);
 	CHECK_INT(number(lease.db, "PRAGMA recursive_triggers"), ==, 0);
 	pp_release(&lease);
 }
@@ -135,7 +134,8 @@ TEST(release, meets_a_statement_that_is_not_its_own)
 	for (unsigned hidden = 0; hidden < 2; hidden++) {
 		acquire(f.pool, PP_WRITE, &lease);
 		sql(lease.db, "INSERT INTO t DEFAULT VALUES");
-		CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT * FROM t", -1, &mine, NULL), ==, SQLITE_OK);
+		CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT * FROM t", -1, &mine, NULL), ==,
+		          SQLITE_OK);
 		CHECK_INT(sqlite3_step(mine), ==, SQLITE_ROW);
 		if (hidden) /* One of the pool's on top of it must not hide it. */
 			must(pp_prepare(&lease, "SELECT 2", &pools, NULL), NULL);
@@ -180,8 +180,9 @@ static int refuse_the_third(sqlite3 *db, void *context)
 TEST(release, retires_and_who_comes_next_is_told_when_it_cannot_be_opened_anew)
 {
 	int opened = 0;
-	CLEANUP(fixture_close) struct fixture f = fixture_config((struct pp_config){
-	        .readers = 1, .on_open = refuse_the_third, .on_open_context = &opened });
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){
+		.readers = 1, .on_open = refuse_the_third, .on_open_context = &opened });
 	struct pp_lease lease = { 0 };
 	struct pp_error error = { 0 };
 	char text[256];
@@ -266,7 +267,8 @@ TEST(release, does_not_take_any_number_for_virtual_tables)
 	acquire(f.pool, PP_WRITE, &lease);
 	sql(lease.db, "CREATE VIRTUAL TABLE v USING rtree(id, x, y)");
 	for (unsigned i = 0; i < FORGOTTEN; i++)
-		CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT 1", -1, &mine[i], NULL), ==, SQLITE_OK);
+		CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT 1", -1, &mine[i], NULL), ==,
+		          SQLITE_OK);
 	pp_release(&lease);
 	CHECK_INT(stats(f.pool).retired, ==, 1);
 	for (unsigned i = 0; i < FORGOTTEN; i++)

@@ -88,8 +88,8 @@ TEST(statement, in_the_middle_of_its_rows_is_left_alone)
 
 TEST(statement, least_recently_used_goes_first)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .statements_max = 2 });
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .statements_max = 2 });
 	struct pp_lease lease = { 0 };
 	sqlite3_stmt *a;
 
@@ -114,8 +114,8 @@ TEST(statement, least_recently_used_goes_first)
 /* What a lease uses is never taken from under it; the bounds hold again at its release. */
 TEST(statement, in_use_is_not_evicted)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .statements_max = 3 });
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .statements_max = 3 });
 	struct pp_lease lease = { 0 };
 	sqlite3_stmt *stmts[10];
 	char text[32];
@@ -136,8 +136,9 @@ TEST(statement, in_use_is_not_evicted)
 TEST(statement, bytes_are_bounded)
 {
 	enum { BYTES = 65536 };
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .statements_bytes_max = BYTES });
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .statements_bytes_max = BYTES });
 	struct pp_lease lease = { 0 };
 	char text[64];
 
@@ -155,9 +156,9 @@ TEST(statement, bytes_are_bounded)
 /* Many more than a table has room for, were it not made for that many. */
 TEST(statement, is_found_again_among_many)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .statements_max = 10000,
-	                                           .statements_bytes_max = 1u << 30 });
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){
+		.readers = 1, .statements_max = 10000, .statements_bytes_max = 1u << 30 });
 	enum { MANY = 300 };
 	struct pp_lease lease = { 0 };
 	sqlite3_stmt *stmts[MANY];

@@ -125,7 +125,8 @@ TEST_ROWS(transaction, that_was_ended_inside_does_not_commit, sizeof endings / s
 		end_it(&lease, row);
 		CHECK_INT(pp_begin(&lease, &error), ==, PP_ROLLED_BACK);
 		for (unsigned i = 0; i <= nested; i++)
-			CHECK_MSG(pp_commit(&lease, &error) == PP_ROLLED_BACK, "%s", endings[row].what);
+			CHECK_MSG(pp_commit(&lease, &error) == PP_ROLLED_BACK, "%s",
+			          endings[row].what);
 		CHECK(sqlite3_get_autocommit(lease.db));
 		CHECK_INT(pp_commit(&lease, &error), ==, PP_MISUSE); /* All levels are over. */
 		pp_release(&lease);
@@ -159,8 +160,9 @@ TEST(transaction, tells_the_first_error)
 
 	acquire(f.pool, PP_WRITE, &lease);
 	must(pp_begin(&lease, NULL), NULL);
-	sqlite3_exec(lease.db, "INSERT INTO t VALUES (1, 1); INSERT OR ROLLBACK INTO t VALUES (1, 1)",
-	             NULL, NULL, NULL);
+	sqlite3_exec(lease.db,
+	             "INSERT INTO t VALUES (1, 1); INSERT OR ROLLBACK INTO t VALUES (1, 1)", NULL,
+	             NULL, NULL);
 	CHECK_INT(pp_commit(&lease, &error), ==, PP_ROLLED_BACK);
 	CHECK_CONTAINS(error.message, "UNIQUE constraint failed: t.id");
 	pp_release(&lease);
@@ -227,9 +229,10 @@ static const struct {
 	int code;
 } failures[] = {
 	{ "change of mind", "INSERT INTO t VALUES (1, 1)", PP_ABORTED, PP_ABORTED, 0 },
-	{ "constraint", "INSERT INTO t VALUES (1, 1); INSERT INTO t VALUES (1, 2)", PP_OK, PP_SQLITE,
-	  SQLITE_CONSTRAINT_PRIMARYKEY },
-	{ "bad statement", "INSERT INTO t VALUES (1, 1); nonsense", PP_OK, PP_SQLITE, SQLITE_ERROR },
+	{ "constraint", "INSERT INTO t VALUES (1, 1); INSERT INTO t VALUES (1, 2)", PP_OK,
+	  PP_SQLITE, SQLITE_CONSTRAINT_PRIMARYKEY },
+	{ "bad statement", "INSERT INTO t VALUES (1, 1); nonsense", PP_OK, PP_SQLITE,
+	  SQLITE_ERROR },
 	{ "out of memory", "INSERT INTO t VALUES (1, 1)", PP_NOMEM, PP_NOMEM, SQLITE_OK },
 	{ "ended inside", "INSERT INTO t VALUES (1, 1); ROLLBACK; BEGIN; SAVEPOINT p", PP_OK,
 	  PP_ROLLED_BACK, 0 },
@@ -243,8 +246,8 @@ TEST_ROWS(transact, rolls_back_on_every_error_path, sizeof failures / sizeof *fa
 	struct job job = { .sql = failures[row].sql, .status = failures[row].returns };
 	struct pp_error error = { 0 };
 
-	CHECK_MSG(pp_transact(f.pool, NULL, do_job, &job, &error) == failures[row].expected, "%s: %s",
-	          failures[row].what, error.message);
+	CHECK_MSG(pp_transact(f.pool, NULL, do_job, &job, &error) == failures[row].expected,
+	          "%s: %s", failures[row].what, error.message);
 	CHECK_INT(error.status, ==, failures[row].expected);
 	if (failures[row].code != 0)
 		CHECK_INT(error.sqlite_code, ==, failures[row].code);
@@ -275,13 +278,15 @@ static void fail_busy(sqlite3_context *context, int count, sqlite3_value **value
 
 static int add_fail_busy(sqlite3 *db, void *context)
 {
-	return sqlite3_create_function(db, "fail_busy", 0, SQLITE_UTF8, context, fail_busy, NULL, NULL);
+	return sqlite3_create_function(db, "fail_busy", 0, SQLITE_UTF8, context, fail_busy, NULL,
+	                               NULL);
 }
 
 TEST(transact, runs_again_on_an_error_of_the_retry_class)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_busy });
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_busy });
 	struct job job = { .busy_runs = 2 };
 	struct pp_error error = { 0 };
 
@@ -293,14 +298,15 @@ TEST(transact, runs_again_on_an_error_of_the_retry_class)
 
 TEST(transact, gives_up_after_its_attempts_and_tells_all)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_busy });
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_busy });
 	struct job job = { .busy_runs = 100 };
 	struct pp_error error = { 0 };
 	char text[1024];
 
-	CHECK_INT(pp_transact(f.pool, &(struct pp_transaction){ .attempts_max = 3 }, work_busily, &job,
-	                      &error),
+	CHECK_INT(pp_transact(f.pool, &(struct pp_transaction){ .attempts_max = 3 }, work_busily,
+	                      &job, &error),
 	          ==, PP_SQLITE);
 	CHECK_INT(job.runs, ==, 3);
 	CHECK_INT(error.attempt, ==, 3);
@@ -315,14 +321,16 @@ TEST(transact, gives_up_after_its_attempts_and_tells_all)
 /* The deadline is over when the first attempt fails: there is no second. */
 TEST(transact, never_retries_past_its_deadline)
 {
-	CLEANUP(fixture_close) struct fixture f =
-	        fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_busy });
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_busy });
 	struct job job = { .busy_runs = 1000 };
 	struct pp_error error = { 0 };
 
-	CHECK_INT(pp_transact(f.pool,
-	                      &(struct pp_transaction){ .attempts_max = 1000, .deadline = PP_NO_WAIT },
-	                      work_busily, &job, &error),
+	CHECK_INT(pp_transact(
+			  f.pool,
+			  &(struct pp_transaction){ .attempts_max = 1000, .deadline = PP_NO_WAIT },
+			  work_busily, &job, &error),
 	          ==, PP_SQLITE);
 	CHECK_INT(job.runs, ==, 1);
 	CHECK_INT(error.attempt, ==, 1);
@@ -354,7 +362,8 @@ TEST(transact, refuses_calls_on_its_pool_from_inside_but_nests)
 
 	must(pp_transact(f.pool, NULL, call_the_pool, &job, NULL), NULL);
 	for (unsigned i = 0; i < 6; i++)
-		CHECK_MSG(job.inner[i] == PP_MISUSE, "call %u: %s", i, pp_status_name(job.inner[i]));
+		CHECK_MSG(job.inner[i] == PP_MISUSE, "call %u: %s", i,
+		          pp_status_name(job.inner[i]));
 	CHECK_CONTAINS(job.inner_error.message, "inside pp_transact()");
 	CHECK_INT(rows_in(f.pool), ==, 1);
 }
@@ -383,12 +392,12 @@ TEST(transact, refuses_options_out_of_range)
 	struct job job = { .sql = "SELECT 1" };
 	struct pp_error error;
 
-	CHECK_INT(pp_transact(f.pool, &(struct pp_transaction){ .attempts_max = 1001 }, do_job, &job,
-	                      &error),
+	CHECK_INT(pp_transact(f.pool, &(struct pp_transaction){ .attempts_max = 1001 }, do_job,
+	                      &job, &error),
 	          ==, PP_INVALID);
 	CHECK_CONTAINS(error.message, "attempts_max 1001 must be 1..1000");
-	CHECK_INT(pp_transact(f.pool, &(struct pp_transaction){ .lane = 7 }, do_job, &job, &error), ==,
-	          PP_INVALID);
+	CHECK_INT(pp_transact(f.pool, &(struct pp_transaction){ .lane = 7 }, do_job, &job, &error),
+	          ==, PP_INVALID);
 	CHECK_INT(job.runs, ==, 0);
 }
 
@@ -397,7 +406,8 @@ TEST(transact, on_the_read_lane_reads)
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
 	struct job job = { .sql = "SELECT * FROM t" };
 
-	must(pp_transact(f.pool, &(struct pp_transaction){ .lane = PP_READ }, do_job, &job, NULL), NULL);
+	must(pp_transact(f.pool, &(struct pp_transaction){ .lane = PP_READ }, do_job, &job, NULL),
+	     NULL);
 	CHECK_INT(stats(f.pool).read.acquires, ==, 1);
 }
 
@@ -406,16 +416,17 @@ TEST(transact, on_the_read_lane_reads)
 /* A handle of our own stands for another process: between handles SQLite locks just the same. */
 TEST(busy, waits_for_a_foreign_lock_only_until_the_deadline)
 {
-	CLEANUP(fixture_close) struct fixture f = /* A day: only the deadline can end it. */
-	        fixture_config((struct pp_config){ .readers = 1, .busy_timeout_ms = 86400000 });
+	CLEANUP(fixture_close)
+	struct fixture f = /* A day: only the deadline can end it. */
+		fixture_config((struct pp_config){ .readers = 1, .busy_timeout_ms = 86400000 });
 	struct job job = { .sql = "INSERT INTO t DEFAULT VALUES" };
 	struct pp_error error;
 	sqlite3 *other;
 
 	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
 	sql(other, "BEGIN IMMEDIATE");
-	CHECK_INT(pp_transact(f.pool, &(struct pp_transaction){ .deadline = pp_in_ms(50) }, do_job, &job,
-	                      &error),
+	CHECK_INT(pp_transact(f.pool, &(struct pp_transaction){ .deadline = pp_in_ms(50) }, do_job,
+	                      &job, &error),
 	          ==, PP_SQLITE);
 	CHECK_INT(error.sqlite_code & 0xff, ==, SQLITE_BUSY);
 	CHECK_STR(error.doing, "BEGIN IMMEDIATE");

@@ -289,7 +289,7 @@ bool report_make_folder(struct report_arena *arena, const char *path, const char
 bool report_output_open(struct report_arena *arena, const char *path,
                         struct report_output *ret_output, const char **reterr_text)
 {
-	struct report_output output = {.path = path};
+	struct report_output output = { .path = path };
 
 	output.temporary = report_print(arena, "%s.%ld", path, (long)getpid());
 	errno = EISDIR;
@@ -338,7 +338,7 @@ void report_output_drop(struct report_output *output)
 		fclose(output->stream);
 	if (output->temporary != NULL)
 		unlink(output->temporary);
-	*output = (struct report_output){0};
+	*output = (struct report_output){ 0 };
 }
 
 bool report_output_close(struct report_arena *arena, struct report_output *output,

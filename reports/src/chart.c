@@ -12,7 +12,8 @@ enum { COLUMNS = WIDTH - LEFT - RIGHT, ROWS_MAX = 20, TICKS_MAX = 12 };
 static const struct {
 	const char *colour, *dash;
 } looks[REPORT_SERIES_MAX] = {
-	{"#0072b2", "none"}, {"#c04a00", "7 3"}, {"#007a5a", "2 3"}, {"#a8488a", "9 3 2 3"}};
+	{ "#0072b2", "none" }, { "#c04a00", "7 3" }, { "#007a5a", "2 3" }, { "#a8488a", "9 3 2 3" }
+};
 
 struct plot {
 	struct report_arena *arena;
@@ -133,8 +134,8 @@ static void y_axis(struct plot *p)
 
 static void x_axis(struct plot *p)
 {
-	static const char *const percents[] = {"0",     "90",     "99",     "99.9",
-	                                       "99.99", "99.999", "99.9999"};
+	static const char *const percents[] = { "0",     "90",     "99",     "99.9",
+		                                "99.99", "99.999", "99.9999" };
 	double base = HEIGHT - BOTTOM, step;
 
 	if (p->chart->percentiles) {
@@ -201,7 +202,7 @@ static void draw_column(struct plot *p, const struct column *c, bool *down)
 static void line(struct plot *p, unsigned number)
 {
 	const struct report_series *s = &p->chart->series[number];
-	struct column c = {.at = -1};
+	struct column c = { .at = -1 };
 	bool down = false;
 
 	fprintf(p->out,
@@ -214,7 +215,7 @@ static void line(struct plot *p, unsigned number)
 		if (!isfinite(y) || !isfinite(x) || (int)x != c.at) {
 			if (c.at >= 0)
 				draw_column(p, &c, &down);
-			c = (struct column){(int)x, x, y, y, true};
+			c = (struct column){ (int)x, x, y, y, true };
 			if (!isfinite(y) || !isfinite(x)) {
 				c.at = -1;
 				down = false;
@@ -285,7 +286,7 @@ static void table(struct plot *p)
 
 void report_chart_write(struct report_arena *arena, FILE *out, const struct report_chart *chart)
 {
-	struct plot p = {.arena = arena, .out = out, .chart = chart};
+	struct plot p = { .arena = arena, .out = out, .chart = chart };
 
 	if (!measure(&p))
 		return;

@@ -14,16 +14,18 @@ struct gate_options {
 };
 
 static const struct argp_option options[] = {
-	{"gates", 'g', "FILE", 0, "The gate file (default ci/gates.conf)", 0},
-	{"gate", 'e', "EXPR", 0, "One gate, such as 'p99(acquire.wait) <= 2 ms'; may be repeated",
-         0},
-	{"baseline", 'b', "RUN", 0, "A run that \"baseline\" stands for; one for each scenario", 0},
-	{"names", 'n', 0, 0, "Only list the names that gates on these runs may use", 0},
-	{"explain", 'x', 0, 0, "Say of each gate where it stands, on what, and by how much", 0},
-	{"strict", 's', 0, 0, "What is WARN or SKIP is FAIL", 0},
-	{"json", 'j', 0, 0, "The judgement as JSON", 0},
-	{"raise", 'r', 0, 0, "Record better values of ratchet gates (never lowers one)", 0},
-	{0}};
+	{ "gates", 'g', "FILE", 0, "The gate file (default ci/gates.conf)", 0 },
+	{ "gate", 'e', "EXPR", 0, "One gate, such as 'p99(acquire.wait) <= 2 ms'; may be repeated",
+	  0 },
+	{ "baseline", 'b', "RUN", 0, "A run that \"baseline\" stands for; one for each scenario",
+	  0 },
+	{ "names", 'n', 0, 0, "Only list the names that gates on these runs may use", 0 },
+	{ "explain", 'x', 0, 0, "Say of each gate where it stands, on what, and by how much", 0 },
+	{ "strict", 's', 0, 0, "What is WARN or SKIP is FAIL", 0 },
+	{ "json", 'j', 0, 0, "The judgement as JSON", 0 },
+	{ "raise", 'r', 0, 0, "Record better values of ratchet gates (never lowers one)", 0 },
+	{ 0 }
+};
 
 static void push(struct report_arena *arena, const char ***list, size_t *count, const char *word)
 {
@@ -70,7 +72,7 @@ static error_t option(int key, char *value, struct argp_state *state)
 
 static void print_names(struct report_session *s)
 {
-	static const char *const words[] = {"count", "time", "bytes", "per second", "per cent"};
+	static const char *const words[] = { "count", "time", "bytes", "per second", "per cent" };
 	const struct report_run **runs;
 	struct report_name *names;
 	size_t count;
@@ -89,7 +91,7 @@ static void print_names(struct report_session *s)
 static int raise_record(struct report_session *s, const struct report_judgement *judgement)
 {
 	json_t *record = json_object();
-	struct report_output out = {0};
+	struct report_output out = { 0 };
 	unsigned raised = 0;
 	const char *error;
 
@@ -167,8 +169,9 @@ int report_gate_main(int argc, char **argv, const char *folder)
 		.parser = option,
 		.args_doc = "[RUN...]",
 		.doc = "Judges runs by the gate file; the exit code is the verdict.\v"
-		       "Without RUN: the newest run of each scenario, variant, target and tool."};
-	struct gate_options o = {.request = {.folder = folder}};
+		       "Without RUN: the newest run of each scenario, variant, target and tool."
+	};
+	struct gate_options o = { .request = { .folder = folder } };
 	int code;
 
 	if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)

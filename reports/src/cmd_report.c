@@ -47,16 +47,16 @@ typedef void writer(struct report_arena *arena, FILE *out, const struct report_i
 static const struct {
 	const char *name;
 	writer *write;
-} files[] = {{"report.json", report_write_json},
-             {"junit.xml", report_write_junit},
-             {"index.html", report_write_page}};
+} files[] = { { "report.json", report_write_json },
+	      { "junit.xml", report_write_junit },
+	      { "index.html", report_write_page } };
 enum { FILES = sizeof files / sizeof *files };
 
 /* All or none: what is there from before stays, whole, until all three are on the disk. */
 static bool write_files(struct report_session *s, const char *folder,
                         const struct report_judgement *judgement, const char **reterr_text)
 {
-	struct report_output outs[FILES] = {0};
+	struct report_output outs[FILES] = { 0 };
 	bool written = true;
 
 	for (int i = 0; i < FILES && written; i++) {
@@ -97,10 +97,11 @@ static int write_all(struct report_options *o)
 int report_report_main(int argc, char **argv, const char *folder)
 {
 	static const struct argp_option options[] = {
-		{"out", 'o', "DIR", 0, "Where to write (default <build>/report)", 0},
-		{"gates", 'g', "FILE", 0, "The gate file (default ci/gates.conf, if there)", 0},
-		{"baseline", 'b', "RUN", 0, "A run that \"baseline\" stands for", 0},
-		{0}};
+		{ "out", 'o', "DIR", 0, "Where to write (default <build>/report)", 0 },
+		{ "gates", 'g', "FILE", 0, "The gate file (default ci/gates.conf, if there)", 0 },
+		{ "baseline", 'b', "RUN", 0, "A run that \"baseline\" stands for", 0 },
+		{ 0 }
+	};
 	static const struct argp argp = {
 		.options = options,
 		.parser = report_option,
@@ -109,8 +110,9 @@ int report_report_main(int argc, char **argv, const char *folder)
 		       "The exit code says whether they were written, not what the verdict is: "
 		       "that is what \"poolproof gate\" is for. Without RUN: the newest run of "
 		       "each "
-		       "scenario, variant, target and tool."};
-	struct report_options o = {.request = {.folder = folder}};
+		       "scenario, variant, target and tool."
+	};
+	struct report_options o = { .request = { .folder = folder } };
 	int code;
 
 	if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
@@ -193,7 +195,7 @@ static int pack(struct report_arena *arena, const struct pack_options *o)
 {
 	const char *error, *name;
 	struct report_coverage coverage;
-	struct report_output out = {0};
+	struct report_output out = { 0 };
 	json_t *run;
 	size_t size;
 	char *text;
@@ -221,16 +223,17 @@ static int pack(struct report_arena *arena, const struct pack_options *o)
 int report_pack_main(int argc, char **argv, const char *folder)
 {
 	static const struct argp_option options[] = {
-		{"dir", 'd', "DIR", 0, "The run directory to make", 0},
-		{"failed", 'f', "WORDS", 0, "Its verdict is FAIL, for this reason", 0},
-		{0}};
-	static const struct argp argp = {.options = options,
-	                                 .parser = pack_option,
-	                                 .args_doc = "GCOVR.json",
-	                                 .doc = "Makes a run directory of what \"gcovr --json\" "
-	                                        "wrote, so that it can be judged and shown."};
-	struct pack_options o = {0};
-	struct report_arena arena = {0};
+		{ "dir", 'd', "DIR", 0, "The run directory to make", 0 },
+		{ "failed", 'f', "WORDS", 0, "Its verdict is FAIL, for this reason", 0 },
+		{ 0 }
+	};
+	static const struct argp argp = { .options = options,
+		                          .parser = pack_option,
+		                          .args_doc = "GCOVR.json",
+		                          .doc = "Makes a run directory of what \"gcovr --json\" "
+		                                 "wrote, so that it can be judged and shown." };
+	struct pack_options o = { 0 };
+	struct report_arena arena = { 0 };
 	int code;
 
 	(void)folder;

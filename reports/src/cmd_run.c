@@ -56,7 +56,9 @@ static void print_line(const char *word, const char *text)
 
 static void print_scenario(struct report_arena *arena, const json_t *about)
 {
-	const char *line[][2] = {{"question", "Question"}, {"load", "Load"}, {"passes", "Passes"}};
+	const char *line[][2] = { { "question", "Question" },
+		                  { "load", "Load" },
+		                  { "passes", "Passes" } };
 	const char *targets = "";
 	json_t *target;
 	size_t index;
@@ -85,12 +87,12 @@ static error_t list_option(int key, char *value, struct argp_state *state)
 
 int report_list_main(int argc, char **argv, const char *folder)
 {
-	static const struct argp_option options[] = {{"json", 'j', 0, 0, "As JSON", 0}, {0}};
-	static const struct argp argp = {.options = options,
-	                                 .parser = list_option,
-	                                 .doc = "Lists the scenarios that are built: what each "
-	                                        "asks, its load, when it passes."};
-	struct report_arena arena = {0};
+	static const struct argp_option options[] = { { "json", 'j', 0, 0, "As JSON", 0 }, { 0 } };
+	static const struct argp argp = { .options = options,
+		                          .parser = list_option,
+		                          .doc = "Lists the scenarios that are built: what each "
+		                                 "asks, its load, when it passes." };
+	struct report_arena arena = { 0 };
 	const char **names, *own = report_print(&arena, "%s/scenarios", folder);
 	json_t *all = json_array();
 	bool as_json = false;
@@ -182,7 +184,7 @@ static void split(struct run_request *r, int argc, char **argv)
 
 static int check_words(struct run_request *r)
 {
-	static const char *const tools[] = {"none", "memcheck", "helgrind"};
+	static const char *const tools[] = { "none", "memcheck", "helgrind" };
 	bool known = r->variant == NULL, tool = false;
 
 	for (int i = 0; i < REPORT_VARIANTS; i++)
@@ -363,8 +365,8 @@ static int execute(struct run_request *r, const char *program)
 
 int report_run_main(int argc, char **argv, const char *folder)
 {
-	struct report_arena arena = {0};
-	struct run_request r = {.arena = &arena, .folder = folder, .under = "none"};
+	struct report_arena arena = { 0 };
+	struct run_request r = { .arena = &arena, .folder = folder, .under = "none" };
 	const char *program;
 	int code;
 

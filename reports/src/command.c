@@ -11,18 +11,18 @@
 #include <time.h>
 #include <unistd.h>
 
-const char *const report_variants[] = {"release", "instrumented", "coverage",
-                                       "asan",    "tsan",         "valgrind"};
+const char *const report_variants[] = { "release", "instrumented", "coverage",
+	                                "asan",    "tsan",         "valgrind" };
 
 static const struct {
 	const char *name, *about;
 	int (*run)(int argc, char **argv, const char *folder);
 } commands[] = {
-	{"list", "the scenarios that are built, and what each asks", report_list_main},
-	{"run", "run a scenario, in any variant, under memcheck or helgrind", report_run_main},
-	{"gate", "judge runs by the gate file; the exit code is the verdict", report_gate_main},
-	{"report", "write index.html, report.json and junit.xml of runs", report_report_main},
-	{"pack-coverage", "make a run directory of gcovr's JSON", report_pack_main},
+	{ "list", "the scenarios that are built, and what each asks", report_list_main },
+	{ "run", "run a scenario, in any variant, under memcheck or helgrind", report_run_main },
+	{ "gate", "judge runs by the gate file; the exit code is the verdict", report_gate_main },
+	{ "report", "write index.html, report.json and junit.xml of runs", report_report_main },
+	{ "pack-coverage", "make a run directory of gcovr's JSON", report_pack_main },
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };
@@ -42,7 +42,7 @@ static void usage(FILE *out)
 
 int report_complain(int code, const char *format, ...)
 {
-	struct report_arena arena = {0};
+	struct report_arena arena = { 0 };
 	char *text = NULL;
 	va_list args;
 
@@ -66,7 +66,7 @@ static void close_output(void)
 
 static int unknown_command(const char *name)
 {
-	struct report_arena arena = {0};
+	struct report_arena arena = { 0 };
 	const char *names[COMMANDS];
 
 	for (int i = 0; i < COMMANDS; i++)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const report_measures[REPORT_MEASURES] = {"lines", "functions", "branches"};
+const char *const report_measures[REPORT_MEASURES] = { "lines", "functions", "branches" };
 
 static bool is_code(const json_t *line)
 {
@@ -102,7 +102,7 @@ static int by_path(const void *a, const void *b)
 bool report_coverage_read(struct report_arena *arena, const char *path,
                           struct report_coverage *ret_coverage, const char **reterr_text)
 {
-	struct report_coverage coverage = {0};
+	struct report_coverage coverage = { 0 };
 	json_t *root = report_read_json(arena, path, 0, reterr_text), *files, *item;
 	size_t index;
 
@@ -152,7 +152,7 @@ struct report_ratio report_coverage_sum(const struct report_coverage *coverage,
                                         const struct report_component *component,
                                         enum report_measure measure)
 {
-	struct report_ratio sum = {0};
+	struct report_ratio sum = { 0 };
 
 	for (size_t i = 0; i < coverage->count; i++) {
 		const struct report_file *file = &coverage->files[i];

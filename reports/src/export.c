@@ -8,7 +8,7 @@
 /* The table's columns, 80 characters in all. */
 enum { NAME_AT = 14, VALUE_AT = 48, LIMIT_AT = 61, LINE = 80 };
 
-static const char *const colours[] = {"\033[32m", "\033[36m", "\033[33m", "\033[35m", "\033[31m"};
+static const char *const colours[] = { "\033[32m", "\033[36m", "\033[33m", "\033[35m", "\033[31m" };
 
 /* A cell at its column, on the next line when the one before it is too long. */
 static int cell(FILE *out, int at, int column, const char *text)
@@ -66,12 +66,12 @@ static void print_row(struct report_arena *arena, FILE *out, const struct report
 void report_print_table(struct report_arena *arena, FILE *out,
                         const struct report_judgement *judgement, bool explain, bool colour)
 {
-	static const char *const words[] = {"passed", "failed", "untrustworthy", "warned",
-	                                    "skipped"};
-	static const enum report_verdict order[] = {REPORT_IS_PASS, REPORT_IS_FAIL,
-	                                            REPORT_IS_UNTRUSTWORTHY, REPORT_IS_WARN,
-	                                            REPORT_IS_SKIP};
-	unsigned counts[REPORT_IS_FAIL + 1] = {0};
+	static const char *const words[] = { "passed", "failed", "untrustworthy", "warned",
+		                             "skipped" };
+	static const enum report_verdict order[] = { REPORT_IS_PASS, REPORT_IS_FAIL,
+		                                     REPORT_IS_UNTRUSTWORTHY, REPORT_IS_WARN,
+		                                     REPORT_IS_SKIP };
+	unsigned counts[REPORT_IS_FAIL + 1] = { 0 };
 	const char *verdict = report_verdicts[judgement->verdict];
 
 	fprintf(out, "%-*s%-*s%-*s%s\n", NAME_AT, "VERDICT", VALUE_AT - NAME_AT, "GATE",
@@ -102,7 +102,7 @@ static json_t *string(struct report_arena *arena, const char *text)
 
 static json_t *result_json(struct report_arena *arena, const struct report_result *r)
 {
-	static const char *const severities[] = {"fail", "warn", "ratchet"};
+	static const char *const severities[] = { "fail", "warn", "ratchet" };
 	json_t *o = json_object();
 
 	json_object_set_new(o, "name", string(arena, r->name));
@@ -138,9 +138,9 @@ json_t *report_results_json(struct report_arena *arena, const struct report_judg
 
 static json_t *run_json(struct report_arena *arena, const struct report_run *run)
 {
-	static const char *const copied[] = {"scenario", "target",  "variant", "under",
-	                                     "seed",     "started", "seconds", "repeat",
-	                                     "versions", "machine", "verdict", "numbers"};
+	static const char *const copied[] = { "scenario", "target",  "variant", "under",
+		                              "seed",     "started", "seconds", "repeat",
+		                              "versions", "machine", "verdict", "numbers" };
 	json_t *o = json_object();
 
 	json_object_set_new(o, "name", string(arena, run->name));
@@ -248,7 +248,7 @@ void report_write_json(struct report_arena *arena, FILE *out, const struct repor
 static const char *junit_name(struct report_arena *arena, const struct report_judgement *judgement,
                               size_t index)
 {
-	static const char *const severities[] = {"fail", "warn", "ratchet"};
+	static const char *const severities[] = { "fail", "warn", "ratchet" };
 	const struct report_result *r = &judgement->results[index];
 	unsigned same = 1;
 
@@ -313,7 +313,7 @@ static void junit_case(struct report_arena *arena, FILE *out,
 void report_write_junit(struct report_arena *arena, FILE *out, const struct report_inputs *inputs,
                         const struct report_judgement *judgement)
 {
-	size_t counts[REPORT_IS_FAIL + 1] = {0};
+	size_t counts[REPORT_IS_FAIL + 1] = { 0 };
 
 	(void)inputs;
 	for (size_t i = 0; i < judgement->count; i++)

@@ -11,32 +11,32 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static const char *const severities[] = {"fail", "warn", "ratchet"};
-static const char *const functions[] = {"p50", "p90", "p99",   "p99.9",      "max",
-                                        "min", "avg", "count", "throughput", "rate"};
-static const char *const operators[] = {"==", "!=", "<", "<=", ">", ">="};
-static const char *const label_names[] = {"component", "kind", "state", "tool"};
-static const char *const when_names[] = {"variant", "under", "target"};
-static const char *const option_names[] = {"when", "variant", "under", "target", "conf"};
-static const char *const kinds[] = {"definite", "indirect", "possible", "reachable"};
-static const char *const states[] = {"new", "known"};
-static const char *const tools[] = {"memcheck", "helgrind"};
-static const char *const variants[] = {"release", "instrumented", "coverage",
-                                       "asan",    "tsan",         "valgrind"};
-static const char *const unders[] = {"none", "memcheck", "helgrind"};
+static const char *const severities[] = { "fail", "warn", "ratchet" };
+static const char *const functions[] = { "p50", "p90", "p99",   "p99.9",      "max",
+	                                 "min", "avg", "count", "throughput", "rate" };
+static const char *const operators[] = { "==", "!=", "<", "<=", ">", ">=" };
+static const char *const label_names[] = { "component", "kind", "state", "tool" };
+static const char *const when_names[] = { "variant", "under", "target" };
+static const char *const option_names[] = { "when", "variant", "under", "target", "conf" };
+static const char *const kinds[] = { "definite", "indirect", "possible", "reachable" };
+static const char *const states[] = { "new", "known" };
+static const char *const tools[] = { "memcheck", "helgrind" };
+static const char *const variants[] = { "release", "instrumented", "coverage",
+	                                "asan",    "tsan",         "valgrind" };
+static const char *const unders[] = { "none", "memcheck", "helgrind" };
 
 static const struct unit {
 	const char *name;
 	enum report_unit unit;
 	double factor;
 } units[] = {
-	{"ns", REPORT_TIME, 1},         {"us", REPORT_TIME, 1e3},
-	{"ms", REPORT_TIME, 1e6},       {"s", REPORT_TIME, 1e9},
-	{"B", REPORT_BYTES, 1},         {"KiB", REPORT_BYTES, 1024},
-	{"MiB", REPORT_BYTES, 1048576}, {"GiB", REPORT_BYTES, 1073741824},
-	{"%", REPORT_PERCENT, 1},       {"/s", REPORT_RATE, 1},
-	{"k/s", REPORT_RATE, 1e3},      {"M/s", REPORT_RATE, 1e6},
-	{"k", REPORT_COUNT, 1e3},       {"M", REPORT_COUNT, 1e6},
+	{ "ns", REPORT_TIME, 1 },         { "us", REPORT_TIME, 1e3 },
+	{ "ms", REPORT_TIME, 1e6 },       { "s", REPORT_TIME, 1e9 },
+	{ "B", REPORT_BYTES, 1 },         { "KiB", REPORT_BYTES, 1024 },
+	{ "MiB", REPORT_BYTES, 1048576 }, { "GiB", REPORT_BYTES, 1073741824 },
+	{ "%", REPORT_PERCENT, 1 },       { "/s", REPORT_RATE, 1 },
+	{ "k/s", REPORT_RATE, 1e3 },      { "M/s", REPORT_RATE, 1e6 },
+	{ "k", REPORT_COUNT, 1e3 },       { "M", REPORT_COUNT, 1e6 },
 };
 
 struct parser {
@@ -171,9 +171,9 @@ static void function(struct parser *p, struct report_gate *gate, const char *nam
 	static const struct {
 		const char *name;
 		enum report_function function;
-	} known[] = {{"max", REPORT_MAX},      {"min", REPORT_MIN},
-	             {"avg", REPORT_AVG},      {"count", REPORT_COUNT_OF},
-	             {"rate", REPORT_RATE_OF}, {"throughput", REPORT_THROUGHPUT}};
+	} known[] = { { "max", REPORT_MAX },      { "min", REPORT_MIN },
+		      { "avg", REPORT_AVG },      { "count", REPORT_COUNT_OF },
+		      { "rate", REPORT_RATE_OF }, { "throughput", REPORT_THROUGHPUT } };
 	char *end = NULL;
 
 	for (size_t i = 0; i < COUNT(known); i++) {
@@ -391,7 +391,7 @@ static void add(struct report_arena *arena, struct report_gates *gates,
 
 static void component_line(struct parser *p, struct report_gates *gates)
 {
-	struct report_component component = {0};
+	struct report_component component = { 0 };
 
 	blanks(p);
 	component.name = word(p);
@@ -431,8 +431,8 @@ static void strip(char *line)
 static void one_line(struct parser *p, struct report_gates *gates, const char **section,
                      const char *where)
 {
-	static const char *const openings[] = {"fail", "warn", "ratchet", "component"};
-	struct report_gate gate = {.where = where, .section = *section};
+	static const char *const openings[] = { "fail", "warn", "ratchet", "component" };
+	struct report_gate gate = { .where = where, .section = *section };
 	const char *first;
 
 	blanks(p);
@@ -499,7 +499,7 @@ bool report_gates_read(struct report_arena *arena, const char *path, struct repo
 		return false;
 	gates->path = path;
 	for (line = text; line != NULL; line = next) {
-		struct parser p = {.arena = arena, .gates = gates, .at = line};
+		struct parser p = { .arena = arena, .gates = gates, .at = line };
 
 		next = strchr(line, '\n');
 		if (next != NULL)
@@ -519,8 +519,8 @@ bool report_gates_read(struct report_arena *arena, const char *path, struct repo
 bool report_gates_add(struct report_arena *arena, const char *text, struct report_gates *gates,
                       const char **reterr_text)
 {
-	struct report_gate gate = {.where = "--gate", .section = ""};
-	struct parser p = {.arena = arena, .gates = gates, .at = text};
+	struct report_gate gate = { .where = "--gate", .section = "" };
+	struct parser p = { .arena = arena, .gates = gates, .at = text };
 	const char *begin, *first;
 
 	blanks(&p);

@@ -25,7 +25,7 @@ struct layout {
 
 static struct layout layout_of(uint64_t lowest, unsigned digits)
 {
-	struct layout l = {0};
+	struct layout l = { 0 };
 	double slots = 2 * pow(10, digits);
 
 	while ((double)(UINT64_C(1) << (l.half_magnitude + 1)) < slots)
@@ -253,7 +253,7 @@ static const char *decode(struct report_arena *arena, const char *base64,
 bool report_histogram_decode(struct report_arena *arena, const char *base64,
                              struct report_histogram *ret_histogram, const char **reterr_text)
 {
-	struct report_histogram h = {0};
+	struct report_histogram h = { 0 };
 	const char *wrong = decode(arena, base64, &h);
 
 	if (wrong != NULL) {
@@ -302,9 +302,9 @@ static unsigned tag_number(struct report_arena *arena, struct report_hlog *log, 
 /* One line: [Tag=NAME,]start,length,max,histogram. */
 static const char *read_line(struct report_arena *arena, struct report_hlog *log, const char *line)
 {
-	struct report_interval interval = {0};
-	struct report_arena scratch = {0};
-	struct report_histogram h = {0};
+	struct report_interval interval = { 0 };
+	struct report_arena scratch = { 0 };
+	struct report_histogram h = { 0 };
 	const char *name = "", *comma = "", *wrong;
 	char *end;
 
@@ -346,7 +346,7 @@ static const char *read_line(struct report_arena *arena, struct report_hlog *log
 bool report_hlog_read(struct report_arena *arena, const char *path, struct report_hlog *ret_log,
                       const char **reterr_text)
 {
-	struct report_hlog log = {0};
+	struct report_hlog log = { 0 };
 	unsigned number = 1;
 	size_t size;
 	char *text;

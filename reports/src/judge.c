@@ -24,14 +24,14 @@ static struct report_result *add(struct judging *j, const struct report_gate *ga
 
 	out->results = report_grow(j->arena, out->results, out->count, sizeof *out->results);
 	result = &out->results[out->count++];
-	*result = (struct report_result){.gate = gate,
-	                                 .run = run,
-	                                 .verdict = verdict,
-	                                 .name = gate != NULL ? gate->left : "",
-	                                 .value = "",
-	                                 .limit = gate != NULL ? gate->right : "",
-	                                 .margin = "",
-	                                 .reason = reason};
+	*result = (struct report_result){ .gate = gate,
+		                          .run = run,
+		                          .verdict = verdict,
+		                          .name = gate != NULL ? gate->left : "",
+		                          .value = "",
+		                          .limit = gate != NULL ? gate->right : "",
+		                          .margin = "",
+		                          .reason = reason };
 	return result;
 }
 
@@ -149,7 +149,7 @@ static void against_baseline(struct judging *j, struct report_result *r,
                              const struct report_value *v, const struct report_component *c)
 {
 	const struct report_run *base = baseline_of(j, r->run);
-	struct report_value b = {0};
+	struct report_value b = { 0 };
 	double limit;
 
 	if (base != NULL)
@@ -355,8 +355,8 @@ static const char *check_gate(struct judging *j, const struct report_gate *gate)
 		return NULL;
 	count = report_names(j->arena, runs, count, &names);
 	wrong = report_gate_check(j->arena, gate, names, count);
-	/* A run that hung or crashed did not come to all its numbers: they are missing, not misspelt,
-	 * and the gate FAILs for that. */
+	/* A run that hung or crashed did not come to all its numbers: they are missing, not
+	 * misspelt, and the gate FAILs for that. */
 	return whole ? wrong : NULL;
 }
 
@@ -382,8 +382,8 @@ static void conclude(struct report_judgement *out)
 bool report_judge(struct report_arena *arena, const struct report_inputs *inputs,
                   struct report_judgement *ret_judgement, const char **reterr_text)
 {
-	struct report_judgement judgement = {0};
-	struct judging j = {arena, inputs, &judgement};
+	struct report_judgement judgement = { 0 };
+	struct judging j = { arena, inputs, &judgement };
 
 	for (size_t i = 0; i < inputs->gates.count; i++) {
 		const struct report_gate *gate = &inputs->gates.items[i];

@@ -35,9 +35,9 @@ struct reading {
 /* The path from our own folder on; NULL when it is not in our code. */
 static const char *our_path(const char *path)
 {
-	static const char *const folders[] = {"pool/src/",     "pool/test/",   "harness/src/",
-	                                      "harness/test/", "scenarios/",   "reports/src/",
-	                                      "reports/test/", "pool/include/"};
+	static const char *const folders[] = { "pool/src/",     "pool/test/",   "harness/src/",
+		                               "harness/test/", "scenarios/",   "reports/src/",
+		                               "reports/test/", "pool/include/" };
 
 	for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
 		for (const char *found = path; (found = strstr(found, folders[i])) != NULL;
@@ -54,7 +54,8 @@ static bool is_allocator(const struct report_frame *frame)
 	static const char *const names[] = {
 		"malloc",   "calloc",         "realloc",       "reallocarray",
 		"memalign", "posix_memalign", "aligned_alloc", "malloc_usable_size",
-		"strdup",   "strndup",        "free"};
+		"strdup",   "strndup",        "free"
+	};
 
 	if (strstr(frame->object, "/vgpreload_") != NULL)
 		return true;
@@ -152,10 +153,10 @@ static void set_kind(struct report_leak *e, const char *kind)
 {
 	static const struct {
 		const char *valgrind, *ours;
-	} kinds[] = {{"Leak_DefinitelyLost", "definite"},
-	             {"Leak_IndirectlyLost", "indirect"},
-	             {"Leak_PossiblyLost", "possible"},
-	             {"Leak_StillReachable", "reachable"}};
+	} kinds[] = { { "Leak_DefinitelyLost", "definite" },
+		      { "Leak_IndirectlyLost", "indirect" },
+		      { "Leak_PossiblyLost", "possible" },
+		      { "Leak_StillReachable", "reachable" } };
 
 	e->kind = kind;
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -196,12 +197,12 @@ static void begin_element(struct reading *r, const char *name)
 {
 	snprintf(r->field, sizeof r->field, "%s", name);
 	if (strcmp(name, "error") == 0) {
-		r->error = (struct report_leak){.kind = "unknown", .text = "", .tool = r->tool};
+		r->error = (struct report_leak){ .kind = "unknown", .text = "", .tool = r->tool };
 		r->stacks = 0;
 	} else if (strcmp(name, "stack") == 0) {
 		r->stacks++;
 	} else if (strcmp(name, "frame") == 0) {
-		r->frame = (struct report_frame){.function = "???", .object = "", .place = ""};
+		r->frame = (struct report_frame){ .function = "???", .object = "", .place = "" };
 		r->directory = r->file = "";
 	}
 }
@@ -255,7 +256,7 @@ static void append(struct document *d, const char *text, size_t size)
 static void finish(struct report_arena *arena, struct report_leaks *leaks, struct document *d,
                    bool whole)
 {
-	struct reading r = {.arena = arena, .leaks = leaks, .tool = "valgrind"};
+	struct reading r = { .arena = arena, .leaks = leaks, .tool = "valgrind" };
 
 	leaks->documents++;
 	whole &= read_document(&r, d);
@@ -279,7 +280,7 @@ static void read_text(struct report_arena *arena, struct report_leaks *leaks, co
 
 		if (strncmp(text, head, strlen(head)) == 0) {
 			open = report_grow(arena, open, depth, sizeof *open);
-			open[depth++] = (struct document){0};
+			open[depth++] = (struct document){ 0 };
 		}
 		if (closing)
 			next = end + strlen(tail);
@@ -315,7 +316,7 @@ static int by_weight(const void *a, const void *b)
 void report_leaks_read(struct report_arena *arena, const char *folder,
                        struct report_leaks *ret_leaks)
 {
-	struct report_leaks leaks = {0};
+	struct report_leaks leaks = { 0 };
 	const char **names, *error;
 	size_t count = report_list(arena, folder, &names), size;
 

@@ -16,43 +16,44 @@ static const struct suffix {
 	enum report_unit unit;
 	double factor;
 } suffixes[] = {
-	{"_count", REPORT_COUNT, 1},     {"_bytes", REPORT_BYTES, 1}, {"_per_s", REPORT_RATE, 1},
-	{"_percent", REPORT_PERCENT, 1}, {"_ns", REPORT_TIME, 1},     {"_us", REPORT_TIME, 1e3},
-	{"_ms", REPORT_TIME, 1e6},       {"_s", REPORT_TIME, 1e9},
+	{ "_count", REPORT_COUNT, 1 }, { "_bytes", REPORT_BYTES, 1 },
+	{ "_per_s", REPORT_RATE, 1 },  { "_percent", REPORT_PERCENT, 1 },
+	{ "_ns", REPORT_TIME, 1 },     { "_us", REPORT_TIME, 1e3 },
+	{ "_ms", REPORT_TIME, 1e6 },   { "_s", REPORT_TIME, 1e9 },
 };
 
 /* What every run has by contract (harness/README.md), and what is counted here. */
 static const struct report_name always[] = {
-	{"operations", false, REPORT_COUNT},
-	{"errors", false, REPORT_COUNT},
-	{"errors.timeout", false, REPORT_COUNT},
-	{"errors.overloaded", false, REPORT_COUNT},
-	{"errors.busy", false, REPORT_COUNT},
-	{"errors.sql", false, REPORT_COUNT},
-	{"errors.other", false, REPORT_COUNT},
-	{"operations.digest", false, REPORT_COUNT},
-	{"heap.residue", false, REPORT_BYTES},
-	{"heap.before", false, REPORT_BYTES},
-	{"heap.after", false, REPORT_BYTES},
-	{"heap.leaked", false, REPORT_BYTES},
-	{"fd.leaked", false, REPORT_COUNT},
-	{"thread.leaked", false, REPORT_COUNT},
-	{"invariants.violated", false, REPORT_COUNT},
-	{"generator.lag.p99", false, REPORT_TIME},
-	{"machine.steal", false, REPORT_PERCENT},
-	{"leak.bytes", false, REPORT_BYTES},
-	{"leak.blocks", false, REPORT_COUNT},
-	{"leak.truncated", false, REPORT_COUNT},
-	{"memcheck.errors", false, REPORT_COUNT},
-	{"helgrind.errors", false, REPORT_COUNT},
-	{"coverage.lines", false, REPORT_PERCENT},
-	{"coverage.functions", false, REPORT_PERCENT},
-	{"coverage.branches", false, REPORT_PERCENT},
-	{"operation", true, REPORT_TIME},
-	{"service", true, REPORT_TIME},
-	{"acquire.wait", true, REPORT_TIME},
-	{"transaction", true, REPORT_TIME},
-	{"commit", true, REPORT_TIME},
+	{ "operations", false, REPORT_COUNT },
+	{ "errors", false, REPORT_COUNT },
+	{ "errors.timeout", false, REPORT_COUNT },
+	{ "errors.overloaded", false, REPORT_COUNT },
+	{ "errors.busy", false, REPORT_COUNT },
+	{ "errors.sql", false, REPORT_COUNT },
+	{ "errors.other", false, REPORT_COUNT },
+	{ "operations.digest", false, REPORT_COUNT },
+	{ "heap.residue", false, REPORT_BYTES },
+	{ "heap.before", false, REPORT_BYTES },
+	{ "heap.after", false, REPORT_BYTES },
+	{ "heap.leaked", false, REPORT_BYTES },
+	{ "fd.leaked", false, REPORT_COUNT },
+	{ "thread.leaked", false, REPORT_COUNT },
+	{ "invariants.violated", false, REPORT_COUNT },
+	{ "generator.lag.p99", false, REPORT_TIME },
+	{ "machine.steal", false, REPORT_PERCENT },
+	{ "leak.bytes", false, REPORT_BYTES },
+	{ "leak.blocks", false, REPORT_COUNT },
+	{ "leak.truncated", false, REPORT_COUNT },
+	{ "memcheck.errors", false, REPORT_COUNT },
+	{ "helgrind.errors", false, REPORT_COUNT },
+	{ "coverage.lines", false, REPORT_PERCENT },
+	{ "coverage.functions", false, REPORT_PERCENT },
+	{ "coverage.branches", false, REPORT_PERCENT },
+	{ "operation", true, REPORT_TIME },
+	{ "service", true, REPORT_TIME },
+	{ "acquire.wait", true, REPORT_TIME },
+	{ "transaction", true, REPORT_TIME },
+	{ "commit", true, REPORT_TIME },
 };
 
 static bool starts(const char *text, const char *with)
@@ -79,7 +80,7 @@ static void learn(struct names *names, const char *name, bool histogram, enum re
 			return;
 	}
 	names->items = report_grow(names->arena, names->items, names->count, sizeof *names->items);
-	names->items[names->count++] = (struct report_name){name, histogram, unit};
+	names->items[names->count++] = (struct report_name){ name, histogram, unit };
 }
 
 static void learn_run(struct names *names, const struct report_run *run)
@@ -114,9 +115,10 @@ static int by_name(const void *a, const void *b)
 size_t report_names(struct report_arena *arena, const struct report_run *const *runs,
                     size_t run_count, struct report_name **ret_names)
 {
-	static const char *const statistics[] = {"min", "p50",   "p90", "p99",
-	                                         "max", "p99.9", "mean"};
-	struct names names = {.arena = arena};
+	static const char *const statistics[] = {
+		"min", "p50", "p90", "p99", "max", "p99.9", "mean"
+	};
+	struct names names = { .arena = arena };
 
 	for (size_t i = 0; i < COUNT(always); i++) {
 		learn(&names, always[i].name, always[i].histogram, always[i].unit);
@@ -262,7 +264,7 @@ static void of_numbers(struct report_arena *arena, const struct report_gate *gat
                        const struct report_run *run, struct report_value *v)
 {
 	const char *kind = label(gate, "kind"), *name = gate->metric;
-	struct report_value by = {0};
+	struct report_value by = { 0 };
 	bool found;
 
 	if (gate->function == REPORT_THROUGHPUT) {
@@ -402,7 +404,7 @@ static void of_coverage(struct report_arena *arena, const struct report_gate *ga
                         const struct report_run *run, const struct report_component *component,
                         struct report_value *v)
 {
-	struct report_ratio ratio = {0};
+	struct report_ratio ratio = { 0 };
 
 	v->unit = REPORT_PERCENT;
 	if (!run->has_coverage) {
@@ -426,7 +428,7 @@ struct report_value report_evaluate(struct report_arena *arena, const struct rep
                                     const struct report_component *component)
 {
 	const struct report_histogram *h = report_hlog_find(&run->log, gate->metric);
-	struct report_value v = {0};
+	struct report_value v = { 0 };
 
 	if (starts(gate->metric, "coverage."))
 		of_coverage(arena, gate, run, component, &v);

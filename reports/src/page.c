@@ -47,7 +47,7 @@ void report_element(FILE *out, const char *tag, const char *attributes, const ch
 
 void report_badge(FILE *out, enum report_verdict verdict)
 {
-	static const char *const shapes[] = {"✔", "–", "▲", "?", "✘"};
+	static const char *const shapes[] = { "✔", "–", "▲", "?", "✘" };
 
 	fprintf(out, "<span class=\"b b%d\">%s %s</span>", verdict, shapes[verdict],
 	        report_verdicts[verdict]);
@@ -114,7 +114,7 @@ static void skipped(struct report_page *p, size_t index)
 static void verdict(struct report_page *p)
 {
 	const struct report_judgement *j = p->judgement;
-	unsigned counts[REPORT_IS_FAIL + 1] = {0};
+	unsigned counts[REPORT_IS_FAIL + 1] = { 0 };
 
 	fprintf(p->out, "<section class=\"banner b%d\"><h1>", j->verdict);
 	report_badge(p->out, j->verdict);
@@ -227,7 +227,7 @@ static void scalar(struct report_page *p, const char *name, const json_t *value)
 
 static void machines(struct report_page *p)
 {
-	static const char *const groups[] = {"machine", "versions", "options"};
+	static const char *const groups[] = { "machine", "versions", "options" };
 
 	fputs("<section><h2 id=\"machine\">Machine and versions</h2>\n", p->out);
 	for (size_t i = 0; i < p->inputs->run_count; i++) {
@@ -251,7 +251,7 @@ static void machines(struct report_page *p)
 void report_write_page(struct report_arena *arena, FILE *out, const struct report_inputs *inputs,
                        const struct report_judgement *judgement)
 {
-	struct report_page p = {arena, out, inputs, judgement};
+	struct report_page p = { arena, out, inputs, judgement };
 
 	head(&p);
 	verdict(&p);

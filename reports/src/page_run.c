@@ -25,7 +25,7 @@ static bool column(struct report_page *p, const struct report_run *run, const ch
 		y[i] = table->cells[i * table->columns + (size_t)at];
 		any |= y[i] != 0;
 	}
-	*ret_series = (struct report_series){label, x, y, table->rows};
+	*ret_series = (struct report_series){ label, x, y, table->rows };
 	return any;
 }
 
@@ -36,7 +36,7 @@ struct column {
 static void memory_chart(struct report_page *p, const struct report_run *run, const char *title,
                          enum report_unit unit, const struct column *columns, unsigned count)
 {
-	struct report_chart chart = {.title = title, .unit = unit};
+	struct report_chart chart = { .title = title, .unit = unit };
 
 	for (unsigned i = 0; i < count; i++)
 		chart.count += column(p, run, columns[i].name, columns[i].label,
@@ -53,11 +53,11 @@ enum drawn { DRAW_RATE, DRAW_P50, DRAW_P99, DRAW_P999, DRAW_MAX };
 
 static double drawn_value(const struct report_interval *i, enum drawn what)
 {
-	static const double percents[] = {[DRAW_P50] = 50, [DRAW_P99] = 99, [DRAW_P999] = 99.9};
-	const uint64_t values[] = {[DRAW_P50] = i->p50_ns,
-	                           [DRAW_P99] = i->p99_ns,
-	                           [DRAW_P999] = i->p999_ns,
-	                           [DRAW_MAX] = i->max_ns};
+	static const double percents[] = { [DRAW_P50] = 50, [DRAW_P99] = 99, [DRAW_P999] = 99.9 };
+	const uint64_t values[] = { [DRAW_P50] = i->p50_ns,
+		                    [DRAW_P99] = i->p99_ns,
+		                    [DRAW_P999] = i->p999_ns,
+		                    [DRAW_MAX] = i->max_ns };
 
 	if (what == DRAW_RATE)
 		return i->length_s > 0 ? (double)i->count / i->length_s : NAN;
@@ -74,7 +74,7 @@ static struct report_series intervals(struct report_page *p, const struct report
 	const struct report_hlog *log = &run->log;
 	double *x = report_alloc(p->arena, (log->interval_count + 1) * sizeof *x);
 	double *y = report_alloc(p->arena, (log->interval_count + 1) * sizeof *y);
-	struct report_series series = {label, x, y, 0};
+	struct report_series series = { label, x, y, 0 };
 
 	for (size_t i = 0; i < log->interval_count; i++) {
 		const struct report_interval *interval = &log->intervals[i];
@@ -91,7 +91,8 @@ static void latency_chart(struct report_page *p, const struct report_run *run, c
                           const char *title)
 {
 	struct report_chart chart = {
-		.title = title, .unit = REPORT_TIME, .logarithmic = true, .count = 4};
+		.title = title, .unit = REPORT_TIME, .logarithmic = true, .count = 4
+	};
 
 	chart.series[0] = intervals(p, run, tag, DRAW_P50, "p50");
 	chart.series[1] = intervals(p, run, tag, DRAW_P99, "p99");
@@ -106,16 +107,16 @@ static void latency_chart(struct report_page *p, const struct report_run *run, c
 
 static void timeline(struct report_page *p, const struct report_run *run)
 {
-	static const struct column lanes[] = {{"leased_count", "leased"},
-	                                      {"waiting_count", "waiting"},
-	                                      {"connections_count", "open"}};
-	static const struct column heap[] = {{"heap_bytes", "heap"},
-	                                     {"sqlite_bytes", "SQLite"},
-	                                     {"connections_bytes", "connections"},
-	                                     {"pool_bytes", "pool"}};
-	static const struct column resident[] = {{"rss_bytes", "RSS"}, {"pss_bytes", "PSS"}};
-	static const struct column wal[] = {{"wal_bytes", "WAL"}};
-	struct report_chart rate = {.title = "Throughput", .unit = REPORT_RATE, .count = 1};
+	static const struct column lanes[] = { { "leased_count", "leased" },
+		                               { "waiting_count", "waiting" },
+		                               { "connections_count", "open" } };
+	static const struct column heap[] = { { "heap_bytes", "heap" },
+		                              { "sqlite_bytes", "SQLite" },
+		                              { "connections_bytes", "connections" },
+		                              { "pool_bytes", "pool" } };
+	static const struct column resident[] = { { "rss_bytes", "RSS" }, { "pss_bytes", "PSS" } };
+	static const struct column wal[] = { { "wal_bytes", "WAL" } };
+	struct report_chart rate = { .title = "Throughput", .unit = REPORT_RATE, .count = 1 };
 
 	rate.series[0] = intervals(p, run, "operation", DRAW_RATE, "operations");
 	rate.about = "Operations finished in each second";
@@ -128,7 +129,7 @@ static void timeline(struct report_page *p, const struct report_run *run)
 	memory_chart(p, run, "Size of the WAL", REPORT_BYTES, wal, 1);
 }
 
-static const double percents[] = {50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.995, 99.999};
+static const double percents[] = { 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.995, 99.999 };
 enum { PERCENTS = sizeof percents / sizeof *percents };
 
 static struct report_series curve(struct report_page *p, const struct report_tag *tag)
@@ -143,7 +144,7 @@ static struct report_series curve(struct report_page *p, const struct report_tag
 		                   ? (double)report_histogram_percentile(&tag->total, percents[i])
 		                   : NAN;
 	}
-	return (struct report_series){tag->name, x, y, PERCENTS + 1};
+	return (struct report_series){ tag->name, x, y, PERCENTS + 1 };
 }
 
 /* In a closed loop an operation starts when it is due: both are the same. */
@@ -165,14 +166,14 @@ static bool is_closed_loop(const struct report_hlog *log)
 /* The four that every run has; the operations by name are in the table. */
 static void curves(struct report_page *p, const struct report_run *run)
 {
-	static const char *const open[] = {"operation", "service", "acquire.wait", "transaction"};
-	static const char *const closed[] = {"operation", "acquire.wait", "transaction"};
+	static const char *const open[] = { "operation", "service", "acquire.wait", "transaction" };
+	static const char *const closed[] = { "operation", "acquire.wait", "transaction" };
 	bool is_closed = is_closed_loop(&run->log);
 	const char *const *wanted = is_closed ? closed : open;
-	struct report_chart chart = {.title = "Latency by percentile",
-	                             .unit = REPORT_TIME,
-	                             .logarithmic = true,
-	                             .percentiles = true};
+	struct report_chart chart = { .title = "Latency by percentile",
+		                      .unit = REPORT_TIME,
+		                      .logarithmic = true,
+		                      .percentiles = true };
 
 	for (size_t w = 0; w < (is_closed ? 3 : 4); w++) {
 		for (size_t i = 0; i < run->log.tag_count; i++) {
@@ -189,7 +190,7 @@ static void curves(struct report_page *p, const struct report_run *run)
 
 static void percentile_row(struct report_page *p, const struct report_tag *tag)
 {
-	static const double shown[] = {50, 90, 99, 99.9, 99.99};
+	static const double shown[] = { 50, 90, 99, 99.9, 99.99 };
 	const struct report_histogram *h = &tag->total;
 
 	fputs("<tr>", p->out);
@@ -215,8 +216,8 @@ static void latencies(struct report_page *p, const struct report_run *run)
 	fputs("<h3>Latency</h3>\n", p->out);
 	curves(p, run);
 	fputs("<div class=\"wide\"><table><thead><tr><th scope=\"col\">measured</th>", p->out);
-	for (const char *const *name = (const char *const[]){"count", "p50", "p90", "p99", "p99.9",
-	                                                     "p99.99", "largest", NULL};
+	for (const char *const *name = (const char *const[]){ "count", "p50", "p90", "p99", "p99.9",
+	                                                      "p99.99", "largest", NULL };
 	     *name != NULL; name++)
 		report_element(p->out, "th", "scope=\"col\" class=\"n\"", *name);
 	fputs("</tr></thead><tbody>\n", p->out);
@@ -227,10 +228,10 @@ static void latencies(struct report_page *p, const struct report_run *run)
 
 static void said(struct report_page *p, const struct report_run *run)
 {
-	static const char *const keys[][2] = {{"question", "Question"},
-	                                      {"load", "Load"},
-	                                      {"passes", "Passes"},
-	                                      {"started", "Started"}};
+	static const char *const keys[][2] = { { "question", "Question" },
+		                               { "load", "Load" },
+		                               { "passes", "Passes" },
+		                               { "started", "Started" } };
 	const json_t *reasons = json_object_get(json_object_get(run->json, "verdict"), "reasons");
 	size_t index;
 	json_t *r;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-const char *const report_verdicts[] = {"PASS", "SKIP", "WARN", "UNTRUSTWORTHY", "FAIL"};
+const char *const report_verdicts[] = { "PASS", "SKIP", "WARN", "UNTRUSTWORTHY", "FAIL" };
 
 const char *report_run_text(const struct report_run *run, const char *key)
 {
@@ -177,7 +177,7 @@ static void read_files(struct report_arena *arena, struct report_run *run)
 bool report_run_read(struct report_arena *arena, const char *path, struct report_run *ret_run,
                      const char **reterr_text)
 {
-	struct report_run run = {0};
+	struct report_run run = { 0 };
 	size_t size = strlen(path);
 	bool same;
 
@@ -236,7 +236,7 @@ bool report_runs_newest(struct report_arena *arena, const char *folder, const ch
 	struct candidate *candidates = report_alloc(arena, (count + 1) * sizeof *candidates);
 
 	for (size_t i = 0; i < count; i++) {
-		struct report_run run = {.path = report_print(arena, "%s/%s", folder, names[i])};
+		struct report_run run = { .path = report_print(arena, "%s/%s", folder, names[i]) };
 		const char *file = report_print(arena, "%s/run.json", run.path), *started;
 
 		if (access(file, F_OK) != 0) /* Not a run, or one that is still going on. */
@@ -249,7 +249,7 @@ bool report_runs_newest(struct report_arena *arena, const char *folder, const ch
 		candidates[found++] = (struct candidate){
 			.path = run.path,
 			.key = report_print(arena, "%s\n%s\n%s\n%s", run.scenario, run.variant,
-		                            run.target, run.under),
+			                    run.target, run.under),
 			.started = report_copy(arena, started, strlen(started)),
 		};
 		report_run_done(&run);

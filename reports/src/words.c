@@ -136,7 +136,7 @@ static const char *scaled(struct report_arena *arena, double value, const char *
 
 static const char *bytes(struct report_arena *arena, double value)
 {
-	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB"};
+	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB" };
 	unsigned unit = 0;
 
 	/* A leak is told to the byte. */

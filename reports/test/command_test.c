@@ -27,45 +27,49 @@ static const struct {
 	int code;
 	const char *out, *err;
 } calls[] = {
-	{{NULL}, REPORT_USAGE, "", "Usage: poolproof COMMAND"},
-	{{"--help"}, REPORT_PASS, "Exit codes: 0 PASS", ""},
-	{{"--version"}, REPORT_PASS, "poolproof " PP_VERSION, ""},
-	{{"gaet"}, REPORT_USAGE, "", "unknown command \"gaet\" (did you mean \"gate\"?)"},
-	{{"gate", "--help"}, REPORT_PASS, "Usage: poolproof gate", ""},
-	{{"gate", "--nonsense"}, REPORT_USAGE, "", "--nonsense"},
-	{{"report", "--help"}, REPORT_PASS, "--out", ""},
-	{{"report", "--out", ""}, REPORT_USAGE, "", "--out: an empty name"},
-	{{"pack-coverage", "--dir", ""}, REPORT_USAGE, "", "--dir: an empty name"},
-	{{"list", "x"}, REPORT_USAGE, "", "list takes no arguments"},
-	{{"list"}, REPORT_PASS, "Targets   poolproof, raw", ""},
-	{{"list", "--json"}, REPORT_PASS, "\"question\": \"who waits?\"", ""},
-	{{"pack-coverage"}, REPORT_USAGE, "", "--dir DIR and GCOVR.json are needed"},
-	{{"run"}, REPORT_USAGE, "", "run needs a SCENARIO first"},
-	{{"run", "--help"}, REPORT_PASS, "--under TOOL", ""},
-	{{"run", "writer_strom"},
-         REPORT_USAGE,
-         "",
-         "unknown scenario \"writer_strom\" (did you mean \"writer_storm\"?); known: writer_storm"},
-	{{"run", "writer_storm", "--seed", "7"}, 3, "release: --seed 7\n", ""},
-	{{"run", "writer_storm", "--help"}, 3, "release: --help\n", ""},
-	{{"run", "writer_storm", "--variant=tsan", "-x"}, 3, "tsan: -x\n", ""},
-	{{"run", "writer_storm", "--variant", "asan"},
-         REPORT_CANNOT,
-         "",
-         "writer_storm is not built; run: make all VARIANT=asan"},
-	{{"run", "writer_storm", "--variant", "asn"}, REPORT_USAGE, "", "did you mean \"asan\"?"},
-	{{"run", "writer_storm", "--under", "memchek"},
-         REPORT_USAGE,
-         "",
-         "did you mean \"memcheck\"?"},
-	{{"run", "--under=memcheck", "writer_storm", "--dir="},
-         REPORT_USAGE,
-         "",
-         "--dir: an empty name"},
-	{{"run", "writer_storm", "--under=memcheck", "--variant=asan"},
-         REPORT_USAGE,
-         "",
-         "needs the variant valgrind, not asan"},
+	{ { NULL }, REPORT_USAGE, "", "Usage: poolproof COMMAND" },
+	{ { "--help" }, REPORT_PASS, "Exit codes: 0 PASS", "" },
+	{ { "--version" }, REPORT_PASS, "poolproof " PP_VERSION, "" },
+	{ { "gaet" }, REPORT_USAGE, "", "unknown command \"gaet\" (did you mean \"gate\"?)" },
+	{ { "gate", "--help" }, REPORT_PASS, "Usage: poolproof gate", "" },
+	{ { "gate", "--nonsense" }, REPORT_USAGE, "", "--nonsense" },
+	{ { "report", "--help" }, REPORT_PASS, "--out", "" },
+	{ { "report", "--out", "" }, REPORT_USAGE, "", "--out: an empty name" },
+	{ { "pack-coverage", "--dir", "" }, REPORT_USAGE, "", "--dir: an empty name" },
+	{ { "list", "x" }, REPORT_USAGE, "", "list takes no arguments" },
+	{ { "list" }, REPORT_PASS, "Targets   poolproof, raw", "" },
+	{ { "list", "--json" }, REPORT_PASS, "\"question\": \"who waits?\"", "" },
+	{ { "pack-coverage" }, REPORT_USAGE, "", "--dir DIR and GCOVR.json are needed" },
+	{ { "run" }, REPORT_USAGE, "", "run needs a SCENARIO first" },
+	{ { "run", "--help" }, REPORT_PASS, "--under TOOL", "" },
+	{ { "run", "writer_strom" },
+	  REPORT_USAGE,
+	  "",
+	  "unknown scenario \"writer_strom\" (did you mean \"writer_storm\"?); known: "
+	  "writer_storm" },
+	{ { "run", "writer_storm", "--seed", "7" }, 3, "release: --seed 7\n", "" },
+	{ { "run", "writer_storm", "--help" }, 3, "release: --help\n", "" },
+	{ { "run", "writer_storm", "--variant=tsan", "-x" }, 3, "tsan: -x\n", "" },
+	{ { "run", "writer_storm", "--variant", "asan" },
+	  REPORT_CANNOT,
+	  "",
+	  "writer_storm is not built; run: make all VARIANT=asan" },
+	{ { "run", "writer_storm", "--variant", "asn" },
+	  REPORT_USAGE,
+	  "",
+	  "did you mean \"asan\"?" },
+	{ { "run", "writer_storm", "--under", "memchek" },
+	  REPORT_USAGE,
+	  "",
+	  "did you mean \"memcheck\"?" },
+	{ { "run", "--under=memcheck", "writer_storm", "--dir=" },
+	  REPORT_USAGE,
+	  "",
+	  "--dir: an empty name" },
+	{ { "run", "writer_storm", "--under=memcheck", "--variant=asan" },
+	  REPORT_USAGE,
+	  "",
+	  "needs the variant valgrind, not asan" },
 };
 
 TEST_ROWS(command, answers, sizeof calls / sizeof *calls)
@@ -86,15 +90,15 @@ TEST_ROWS(command, answers, sizeof calls / sizeof *calls)
 	CHECK_CONTAINS(f.err, calls[row].err);
 }
 
-static const char *const long_words[][3] = {{"list"},
-                                            {"--help"},
-                                            {"list", "--help"},
-                                            {"run", "--help"},
-                                            {"gate", "--help"},
-                                            {"report", "--help"},
-                                            {"report", "-?"},
-                                            {"pack-coverage", "--help"},
-                                            {"report", "--usage"}};
+static const char *const long_words[][3] = { { "list" },
+	                                     { "--help" },
+	                                     { "list", "--help" },
+	                                     { "run", "--help" },
+	                                     { "gate", "--help" },
+	                                     { "report", "--help" },
+	                                     { "report", "-?" },
+	                                     { "pack-coverage", "--help" },
+	                                     { "report", "--usage" } };
 
 TEST_ROWS(command, fits_a_terminal, sizeof long_words / sizeof *long_words)
 {
@@ -117,8 +121,10 @@ TEST_ROWS(command, fits_a_terminal, sizeof long_words / sizeof *long_words)
 }
 
 /* Also where argp ends the program itself. */
-static const char *const unread[][2] = {{"list"},      {"list", "--json"}, {"--help"},
-                                        {"--version"}, {"gate", "--help"}, {"run", "--help"}};
+static const char *const unread[][2] = {
+	{ "list" },      { "list", "--json" }, { "--help" },
+	{ "--version" }, { "gate", "--help" }, { "run", "--help" }
+};
 
 TEST_ROWS(command, that_nobody_could_read_is_not_done, sizeof unread / sizeof *unread)
 {
@@ -183,16 +189,16 @@ static const struct {
 	const char *pattern, *text;
 	bool matches;
 } globs[] = {
-	{"a/*.c", "a/b.c", true},
-	{"a/*.c", "a/b/c.c", false},
-	{"a/**", "a/b/c.c", true},
-	{"**/c.c", "a/b/c.c", true},
-	{"a?c", "abc", true},
-	{"a?c", "a/c", false},
-	{"*", "", true},
-	{"a*", "b", false},
-	{"a*b*c", "a1b2b3c", true},
-	{"pool/src/m*", "pool/src/memory.c", true},
+	{ "a/*.c", "a/b.c", true },
+	{ "a/*.c", "a/b/c.c", false },
+	{ "a/**", "a/b/c.c", true },
+	{ "**/c.c", "a/b/c.c", true },
+	{ "a?c", "abc", true },
+	{ "a?c", "a/c", false },
+	{ "*", "", true },
+	{ "a*", "b", false },
+	{ "a*b*c", "a1b2b3c", true },
+	{ "pool/src/m*", "pool/src/memory.c", true },
 };
 
 TEST_ROWS(words, globs_match, sizeof globs / sizeof *globs)
@@ -205,18 +211,18 @@ static const struct {
 	double value;
 	const char *text;
 } quantities[] = {
-	{REPORT_COUNT, 1234567, "1,234,567"}, {REPORT_COUNT, -1234, "-1,234"},
-	{REPORT_COUNT, 0.5, "0.50"},          {REPORT_TIME, 999, "999 ns"},
-	{REPORT_TIME, 1500, "1.50 us"},       {REPORT_TIME, 20e6, "20 ms"},
-	{REPORT_TIME, 90e9, "90 s"},          {REPORT_BYTES, 4096, "4,096 B"},
-	{REPORT_BYTES, 1 << 20, "1 MiB"},     {REPORT_PERCENT, 99.999, "99.99 %"},
-	{REPORT_PERCENT, 89.79, "89.79 %"},   {REPORT_PERCENT, 100, "100.00 %"},
-	{REPORT_RATE, 12345, "12,345 /s"},
+	{ REPORT_COUNT, 1234567, "1,234,567" }, { REPORT_COUNT, -1234, "-1,234" },
+	{ REPORT_COUNT, 0.5, "0.50" },          { REPORT_TIME, 999, "999 ns" },
+	{ REPORT_TIME, 1500, "1.50 us" },       { REPORT_TIME, 20e6, "20 ms" },
+	{ REPORT_TIME, 90e9, "90 s" },          { REPORT_BYTES, 4096, "4,096 B" },
+	{ REPORT_BYTES, 1 << 20, "1 MiB" },     { REPORT_PERCENT, 99.999, "99.99 %" },
+	{ REPORT_PERCENT, 89.79, "89.79 %" },   { REPORT_PERCENT, 100, "100.00 %" },
+	{ REPORT_RATE, 12345, "12,345 /s" },
 };
 
 TEST_ROWS(words, quantities_read_well, sizeof quantities / sizeof *quantities)
 {
-	struct report_arena arena = {0};
+	struct report_arena arena = { 0 };
 
 	CHECK_STR(report_quantity(&arena, quantities[row].unit, quantities[row].value),
 	          quantities[row].text);
@@ -226,18 +232,18 @@ TEST_ROWS(words, quantities_read_well, sizeof quantities / sizeof *quantities)
 static const struct {
 	const char *text, *clean;
 } dirty[] = {
-	{"a\x01z", "a\xef\xbf\xbdz"},
-	{"\xff", "\xef\xbf\xbd"},
-	{"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80"},
-	{"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}, /* A surrogate. */
-	{"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"},                 /* Cut. */
-	{"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},                 /* Overlong. */
-	{"\x1b[31m", "\xef\xbf\xbd[31m"},
+	{ "a\x01z", "a\xef\xbf\xbdz" },
+	{ "\xff", "\xef\xbf\xbd" },
+	{ "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80" },
+	{ "\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" }, /* A surrogate. */
+	{ "\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd" },                 /* Cut. */
+	{ "\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd" },                 /* Overlong. */
+	{ "\x1b[31m", "\xef\xbf\xbd[31m" },
 };
 
 TEST_ROWS(words, broken_text_is_repaired, sizeof dirty / sizeof *dirty)
 {
-	struct report_arena arena = {0};
+	struct report_arena arena = { 0 };
 
 	CHECK_STR(report_clean(&arena, dirty[row].text), dirty[row].clean);
 	report_arena_done(&arena);

@@ -83,18 +83,19 @@ static const struct {
 	int code;
 	const char *words;
 } gates[] = {
-	{"fail coverage.lines{component=pool} >= 57.14 %\n", REPORT_PASS, "57.14 %"},
-	{"fail coverage.lines{component=pool} >= 57.15 %\n", REPORT_FAIL, "57.14 % is not"},
+	{ "fail coverage.lines{component=pool} >= 57.14 %\n", REPORT_PASS, "57.14 %" },
+	{ "fail coverage.lines{component=pool} >= 57.15 %\n", REPORT_FAIL, "57.14 % is not" },
 	/* 4 of 7 is 57.142…: never rounded up. */
-	{"fail coverage.lines{component=pool} > 57.142 %\n", REPORT_PASS, ""},
-	{"fail coverage.functions >= 66.66 %\n", REPORT_PASS, "66.66 %"},
-	{"fail coverage.branches{component=deep} == 100 %\n", REPORT_PASS, "100.00 %"},
-	{"fail coverage.lines{component=none} >= 0 %\n", REPORT_FAIL, "no data: 0 of 0 lines"},
-	{"fail coverage.lines{component=x*} >= 0 %\n", REPORT_FAIL, "no component has such a name"},
-	{"fail coverage.lines{component=*} >= 50 %\n", REPORT_FAIL,
-         "coverage.lines{component=deep}"},
-	{"warn coverage.lines{component=pool} >= 100 %\n", REPORT_PASS, "WARN"},
-	{"fail coverage.lnes >= 1 %\n", REPORT_USAGE, ""},
+	{ "fail coverage.lines{component=pool} > 57.142 %\n", REPORT_PASS, "" },
+	{ "fail coverage.functions >= 66.66 %\n", REPORT_PASS, "66.66 %" },
+	{ "fail coverage.branches{component=deep} == 100 %\n", REPORT_PASS, "100.00 %" },
+	{ "fail coverage.lines{component=none} >= 0 %\n", REPORT_FAIL, "no data: 0 of 0 lines" },
+	{ "fail coverage.lines{component=x*} >= 0 %\n", REPORT_FAIL,
+	  "no component has such a name" },
+	{ "fail coverage.lines{component=*} >= 50 %\n", REPORT_FAIL,
+	  "coverage.lines{component=deep}" },
+	{ "warn coverage.lines{component=pool} >= 100 %\n", REPORT_PASS, "WARN" },
+	{ "fail coverage.lnes >= 1 %\n", REPORT_USAGE, "" },
 };
 
 TEST_ROWS(coverage, is_judged, sizeof gates / sizeof *gates)
@@ -131,13 +132,14 @@ TEST(coverage, a_ratchet_only_ever_tightens)
 	CHECK_CONTAINS(f.err, "ratchet.json:1: ");
 }
 
-static const char *const broken[][2] = {
-	{"{", ":1: "}, {"[]", "not gcovr's JSON"}, {"{\"files\":3}", "not gcovr's JSON"}};
+static const char *const broken[][2] = { { "{", ":1: " },
+	                                 { "[]", "not gcovr's JSON" },
+	                                 { "{\"files\":3}", "not gcovr's JSON" } };
 
 TEST_ROWS(coverage, what_is_not_gcovrs_is_refused, sizeof broken / sizeof *broken)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = fixture_run(&f, (struct fixture_run){.name = "r"});
+	const char *run = fixture_run(&f, (struct fixture_run){ .name = "r" });
 
 	fixture_write(&f, "x.json", broken[row][0]);
 	CHECK_INT(fixture_command(&f, "pack-coverage", "--dir", fixture_path(&f, "c"),

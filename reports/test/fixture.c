@@ -15,7 +15,7 @@
 
 struct fixture fixture_open(void)
 {
-	struct fixture f = {.folder = "/tmp/poolproof-reports-XXXXXX"};
+	struct fixture f = { .folder = "/tmp/poolproof-reports-XXXXXX" };
 
 	CHECK(mkdtemp(f.folder) != NULL);
 	setenv("SOURCE_DATE_EPOCH", "1700000000", 1);
@@ -235,7 +235,7 @@ static bool executes(const char *command)
 int fixture_command(struct fixture *f, const char *first, ...)
 {
 	const char *out = fixture_path(f, ".out"), *err = fixture_path(f, ".err");
-	char *argv[24] = {(char *)"poolproof"};
+	char *argv[24] = { (char *)"poolproof" };
 	int argc = 1, status;
 	va_list args;
 	pid_t child;

@@ -8,75 +8,77 @@
 static const struct {
 	const char *line, *words;
 } refused[] = {
-	{"fial errors == 0", ":3: a line begins with fail, warn, ratchet, component or [, not "
-                             "\"fial\" (did you mean \"fail\"?)"},
-	{"fail", ":3: a metric is expected"},
-	{"fail eror == 0", ":3: unknown name \"eror\" (did you mean \"errors\"?)"},
-	{"fail heap.residu == 0 B", "(did you mean \"heap.residue\"?)"},
-	{"fail slope(rss) <= 1", ":3: unknown function \"slope\"; known: p50, p90, p99"},
-	{"fail p99.9.9(operation) < 1 s", ":3: unknown function \"p99.9.9\""},
-	{"fail p100(operation) < 1 s", ":3: p100: a percentile lies between"},
-	{"fail mx(operation) < 1 s", "(did you mean \"max\"?)"},
-	{"fail p99(operation <= 1 ms", ":3: \")\" is missing"},
-	{"fail p99() <= 1 ms", ":3: a name is expected inside"},
-	{"fail errors", ":3: an operator and a limit are expected"},
-	{"fail errors = 0", ":3: unknown operator \"=\" (did you mean \"==\"?)"},
-	{"fail errors == none", ":3: a number is expected, not \"none\""},
-	{"fail errors == 1e999", ":3: a number is expected"},
-	{"fail errors == nan", ":3: a number is expected"},
-	{"fail errors == 0x10", ":3: a number is expected, not \"0x10\""},
-	{"fail errors == 0 ms", ":3: the limit \"== 0 ms\" has the wrong unit: errors is measured "
-                                "in a count"},
-	{"fail p99(operation) <= 1", "is measured in a time in ns, us, ms or s"},
-	{"fail p99(operation) <= 1 msec", ":3: unknown unit \"msec\" (did you mean \"ms\"?)"},
-	{"fail heap.residue == 1 KB", ":3: unknown unit \"KB\""},
-	{"fail heap.residue == 1", "is measured in B, KiB"},
-	{"fail p99(heap.residue) < 1 ms", ":3: heap.residue is one number, not a histogram"},
-	{"fail operation < 1 ms", ":3: operation is a histogram: write p99(operation)"},
-	{"fail count(heap.residue) == 0", ":3: heap.residue is not a count"},
-	{"fail errors{king=busy} == 0", ":3: unknown label \"king\" (did you mean \"kind\"?)"},
-	{"fail errors{kind=buzy} == 0", "unknown name \"errors.buzy\" (did you mean"},
-	{"fail errors{kind} == 0", ":3: a label is written {name=value}"},
-	{"fail errors{kind=busy == 0", ":3: the labels lack their \"}\""},
-	{"fail errors{state=new} == 0", ":3: label \"state\" means nothing to errors"},
-	{"fail leak.bytes{kind=definit} == 0 B", "(did you mean \"definite\"?)"},
-	{"fail leak.bytes{kind=definite,kind=possible} == 0 B", "\"kind\" is given twice"},
-	{"fail coverage.lines{component=pol} >= 1 %", ":3: unknown component \"pol\" (did you mean "
-                                                      "\"pool\"?)"},
-	{"fail errors == 0 whn variant=release",
-         ":3: unknown option \"whn\" (did you mean \"when\"?); known: when variant=, under=, "
-         "target=; "
-         "conf="},
-	{"fail errors == 0 wen variant=release",
-         ":3: unknown option \"wen\" (did you mean \"when\"?)"},
-	{"fail p99(operation) <= 1 s cnf=99%",
-         ":3: unknown option \"cnf\" (did you mean \"conf\"?)"},
-	{"ratchet coverage.lines wen variant=release", ":3: unknown option \"wen\""},
-	{"fail errors == 0 when variant", ":3: option variant lacks its value"},
-	{"fail p99(operation) <= 1.2.3 ms", ":3: bad number \"1.2.3\""},
-	{"fail operations <= 1,000", ":3: bad number \"1,000\""},
-	{"fail operations <= baseline * 1.2.3", ":3: bad number \"1.2.3\""},
-	{"fail errors == 0 when varian=release", ":3: unknown option \"varian\""},
-	{"fail errors == 0 when variant=relase", "(did you mean \"release\"?)"},
-	{"fail errors == 0 when under=vg", ":3: unknown tool \"vg\""},
-	{"fail p99(operation) <= 1 s conf=200%", ":3: conf= is a percentage from 50 to 99.9"},
-	{"fail max(operation) <= 1 s conf=99%", ":3: conf= is known for percentiles only"},
-	{"fail rate(errors) <= 1 %", ":3: rate is written rate(A / B)"},
-	{"ratchet coverage.lines >= 1 %", ":3: ratchet takes no limit"},
-	{"ratchet errors", ":3: ratchet is for coverage.lines"},
-	{"component pool = x", ":3: component pool is defined twice"},
-	{"component other =", ":3: component other has no files"},
-	{"[concurrent_lod]\nfail errors == 0", ":4: unknown section [concurrent_lod] (did you mean "
-                                               "\"concurrent_load\"?)"},
-	{"[a b]", ":3: a section is written [NAME]"},
-	{"fail errors == 0 $", ":3: \"$\" is not understood here"},
+	{ "fial errors == 0", ":3: a line begins with fail, warn, ratchet, component or [, not "
+	                      "\"fial\" (did you mean \"fail\"?)" },
+	{ "fail", ":3: a metric is expected" },
+	{ "fail eror == 0", ":3: unknown name \"eror\" (did you mean \"errors\"?)" },
+	{ "fail heap.residu == 0 B", "(did you mean \"heap.residue\"?)" },
+	{ "fail slope(rss) <= 1", ":3: unknown function \"slope\"; known: p50, p90, p99" },
+	{ "fail p99.9.9(operation) < 1 s", ":3: unknown function \"p99.9.9\"" },
+	{ "fail p100(operation) < 1 s", ":3: p100: a percentile lies between" },
+	{ "fail mx(operation) < 1 s", "(did you mean \"max\"?)" },
+	{ "fail p99(operation <= 1 ms", ":3: \")\" is missing" },
+	{ "fail p99() <= 1 ms", ":3: a name is expected inside" },
+	{ "fail errors", ":3: an operator and a limit are expected" },
+	{ "fail errors = 0", ":3: unknown operator \"=\" (did you mean \"==\"?)" },
+	{ "fail errors == none", ":3: a number is expected, not \"none\"" },
+	{ "fail errors == 1e999", ":3: a number is expected" },
+	{ "fail errors == nan", ":3: a number is expected" },
+	{ "fail errors == 0x10", ":3: a number is expected, not \"0x10\"" },
+	{ "fail errors == 0 ms", ":3: the limit \"== 0 ms\" has the wrong unit: errors is measured "
+	                         "in a count" },
+	{ "fail p99(operation) <= 1", "is measured in a time in ns, us, ms or s" },
+	{ "fail p99(operation) <= 1 msec", ":3: unknown unit \"msec\" (did you mean \"ms\"?)" },
+	{ "fail heap.residue == 1 KB", ":3: unknown unit \"KB\"" },
+	{ "fail heap.residue == 1", "is measured in B, KiB" },
+	{ "fail p99(heap.residue) < 1 ms", ":3: heap.residue is one number, not a histogram" },
+	{ "fail operation < 1 ms", ":3: operation is a histogram: write p99(operation)" },
+	{ "fail count(heap.residue) == 0", ":3: heap.residue is not a count" },
+	{ "fail errors{king=busy} == 0", ":3: unknown label \"king\" (did you mean \"kind\"?)" },
+	{ "fail errors{kind=buzy} == 0", "unknown name \"errors.buzy\" (did you mean" },
+	{ "fail errors{kind} == 0", ":3: a label is written {name=value}" },
+	{ "fail errors{kind=busy == 0", ":3: the labels lack their \"}\"" },
+	{ "fail errors{state=new} == 0", ":3: label \"state\" means nothing to errors" },
+	{ "fail leak.bytes{kind=definit} == 0 B", "(did you mean \"definite\"?)" },
+	{ "fail leak.bytes{kind=definite,kind=possible} == 0 B", "\"kind\" is given twice" },
+	{ "fail coverage.lines{component=pol} >= 1 %",
+	  ":3: unknown component \"pol\" (did you mean "
+	  "\"pool\"?)" },
+	{ "fail errors == 0 whn variant=release",
+	  ":3: unknown option \"whn\" (did you mean \"when\"?); known: when variant=, under=, "
+	  "target=; "
+	  "conf=" },
+	{ "fail errors == 0 wen variant=release",
+	  ":3: unknown option \"wen\" (did you mean \"when\"?)" },
+	{ "fail p99(operation) <= 1 s cnf=99%",
+	  ":3: unknown option \"cnf\" (did you mean \"conf\"?)" },
+	{ "ratchet coverage.lines wen variant=release", ":3: unknown option \"wen\"" },
+	{ "fail errors == 0 when variant", ":3: option variant lacks its value" },
+	{ "fail p99(operation) <= 1.2.3 ms", ":3: bad number \"1.2.3\"" },
+	{ "fail operations <= 1,000", ":3: bad number \"1,000\"" },
+	{ "fail operations <= baseline * 1.2.3", ":3: bad number \"1.2.3\"" },
+	{ "fail errors == 0 when varian=release", ":3: unknown option \"varian\"" },
+	{ "fail errors == 0 when variant=relase", "(did you mean \"release\"?)" },
+	{ "fail errors == 0 when under=vg", ":3: unknown tool \"vg\"" },
+	{ "fail p99(operation) <= 1 s conf=200%", ":3: conf= is a percentage from 50 to 99.9" },
+	{ "fail max(operation) <= 1 s conf=99%", ":3: conf= is known for percentiles only" },
+	{ "fail rate(errors) <= 1 %", ":3: rate is written rate(A / B)" },
+	{ "ratchet coverage.lines >= 1 %", ":3: ratchet takes no limit" },
+	{ "ratchet errors", ":3: ratchet is for coverage.lines" },
+	{ "component pool = x", ":3: component pool is defined twice" },
+	{ "component other =", ":3: component other has no files" },
+	{ "[concurrent_lod]\nfail errors == 0",
+	  ":4: unknown section [concurrent_lod] (did you mean "
+	  "\"concurrent_load\"?)" },
+	{ "[a b]", ":3: a section is written [NAME]" },
+	{ "fail errors == 0 $", ":3: \"$\" is not understood here" },
 };
 
 /* One clear line with file and line, exit 2, and nothing judged. */
 TEST_ROWS(gate_file, a_slip_is_named, sizeof refused / sizeof *refused)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = fixture_run(&f, (struct fixture_run){0});
+	const char *run = fixture_run(&f, (struct fixture_run){ 0 });
 	const char *gates = fixture_write(
 		&f, "gates.conf",
 		report_print(&f.arena, "component pool = pool/src/**\n[concurrent_load]\n%s\n",
@@ -96,10 +98,11 @@ TEST_ROWS(gate_file, a_slip_is_named, sizeof refused / sizeof *refused)
 TEST(gate_file, that_is_no_text_is_refused_unread)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	static const char *const files[] = {"\177ELF\2\1", "\n\x1b]0;title\x07\n", "# M\xfcller\n"};
-	static const char *const words[] = {"g:1: not a text file", "g:2: not a text file",
-	                                    "g:1: not a text file"};
-	const char *run = fixture_run(&f, (struct fixture_run){0});
+	static const char *const files[] = { "\177ELF\2\1", "\n\x1b]0;title\x07\n",
+		                             "# M\xfcller\n" };
+	static const char *const words[] = { "g:1: not a text file", "g:2: not a text file",
+		                             "g:1: not a text file" };
+	const char *run = fixture_run(&f, (struct fixture_run){ 0 });
 
 	for (int i = 0; i < 3; i++) {
 		const char *gates = fixture_write(&f, "g", files[i]);
@@ -124,7 +127,7 @@ TEST(gate_file, that_is_no_text_is_refused_unread)
 TEST(gate_file, is_found_in_the_tree_the_build_is_in)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = fixture_run(&f, (struct fixture_run){0});
+	const char *run = fixture_run(&f, (struct fixture_run){ 0 });
 
 	CHECK_INT(fixture_command(&f, "gate", run, NULL), ==, REPORT_USAGE);
 	CHECK_CONTAINS(f.err, "ci/gates.conf: No such file or directory; name a gate file by");
@@ -143,8 +146,8 @@ TEST(gate_file, is_found_in_the_tree_the_build_is_in)
 /* The only test that knows the project's own gates. */
 TEST(gate_file, of_this_project_can_be_read)
 {
-	struct report_arena arena = {0};
-	struct report_gates gates = {0};
+	struct report_arena arena = { 0 };
+	struct report_gates gates = { 0 };
 	const char *error = "", *path;
 
 	path = report_print(&arena, "%.*s../../ci/gates.conf",
@@ -157,7 +160,7 @@ TEST(gate_file, of_this_project_can_be_read)
 TEST(gate_file, a_gate_needs_a_section)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	struct report_gates gates = {0};
+	struct report_gates gates = { 0 };
 	const char *error = "";
 
 	fixture_write(&f, "g", "\n# comment\nfail errors == 0 # more\n");
@@ -168,7 +171,7 @@ TEST(gate_file, a_gate_needs_a_section)
 TEST(gate_file, what_is_read_is_what_was_written)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	struct report_gates gates = {0};
+	struct report_gates gates = { 0 };
 	const struct report_gate *g;
 	const char *error = "";
 
@@ -214,42 +217,42 @@ static const struct {
 	int code;
 	const char *words;
 } judged[] = {
-	{"errors == 0", REPORT_PASS, "PASS"},
-	{"count(errors) == 0", REPORT_PASS, ""},
-	{"count(errors{kind=busy}) == 0", REPORT_PASS, ""},
-	{"errors{kind=b*} > 0", REPORT_FAIL, "0 is not > 0"},
-	{"operations != 1000", REPORT_FAIL, "1,000 is not != 1000"},
-	{"operations >= 1 k", REPORT_PASS, ""},
-	{"heap.residue == 0 B", REPORT_PASS, ""},
-	{"heap.leaked == 0 B", REPORT_FAIL, "the run has no heap.leaked"},
-	{"throughput(operations) >= 0.5 k/s", REPORT_PASS, ""},
-	{"throughput(operations) > 500 /s", REPORT_FAIL, ""},
-	{"rate(errors / operations) <= 0.1 %", REPORT_PASS, "0.00 %"},
-	{"rate(errors / errors) <= 0.1 %", REPORT_FAIL, "no data: errors is 0"},
-	{"p50(acquire.wait) <= 10.01 ms", REPORT_PASS, ""},
-	{"p50(acquire.wait) < 9.9 ms", REPORT_FAIL, "is not < 9.9 ms"},
-	{"p99.9(acquire.wait) <= 20 ms", REPORT_PASS, ""},
-	{"p99.99(acquire.wait) <= 20 ms", REPORT_UNTRUSTWORTHY,
-         "n too small: 20,000 samples, p99.99 needs 100,000"},
-	{"p99.9(transaction) <= 9 s", REPORT_UNTRUSTWORTHY, "n too small"},
-	{"max(transaction) <= 1.51 s", REPORT_PASS, ""},
-	{"min(transaction) >= 990 us", REPORT_PASS, ""},
-	{"avg(transaction) <= 760 ms", REPORT_PASS, ""},
-	{"count(transaction) == 1500", REPORT_PASS, "1,500"},
-	{"p99(commit) <= 1 s", REPORT_FAIL, "no data: commit was never recorded"},
+	{ "errors == 0", REPORT_PASS, "PASS" },
+	{ "count(errors) == 0", REPORT_PASS, "" },
+	{ "count(errors{kind=busy}) == 0", REPORT_PASS, "" },
+	{ "errors{kind=b*} > 0", REPORT_FAIL, "0 is not > 0" },
+	{ "operations != 1000", REPORT_FAIL, "1,000 is not != 1000" },
+	{ "operations >= 1 k", REPORT_PASS, "" },
+	{ "heap.residue == 0 B", REPORT_PASS, "" },
+	{ "heap.leaked == 0 B", REPORT_FAIL, "the run has no heap.leaked" },
+	{ "throughput(operations) >= 0.5 k/s", REPORT_PASS, "" },
+	{ "throughput(operations) > 500 /s", REPORT_FAIL, "" },
+	{ "rate(errors / operations) <= 0.1 %", REPORT_PASS, "0.00 %" },
+	{ "rate(errors / errors) <= 0.1 %", REPORT_FAIL, "no data: errors is 0" },
+	{ "p50(acquire.wait) <= 10.01 ms", REPORT_PASS, "" },
+	{ "p50(acquire.wait) < 9.9 ms", REPORT_FAIL, "is not < 9.9 ms" },
+	{ "p99.9(acquire.wait) <= 20 ms", REPORT_PASS, "" },
+	{ "p99.99(acquire.wait) <= 20 ms", REPORT_UNTRUSTWORTHY,
+	  "n too small: 20,000 samples, p99.99 needs 100,000" },
+	{ "p99.9(transaction) <= 9 s", REPORT_UNTRUSTWORTHY, "n too small" },
+	{ "max(transaction) <= 1.51 s", REPORT_PASS, "" },
+	{ "min(transaction) >= 990 us", REPORT_PASS, "" },
+	{ "avg(transaction) <= 760 ms", REPORT_PASS, "" },
+	{ "count(transaction) == 1500", REPORT_PASS, "1,500" },
+	{ "p99(commit) <= 1 s", REPORT_FAIL, "no data: commit was never recorded" },
 	/* p50 of 20,000 lies in ranks 10,000 ± 141 z. */
-	{"p50(acquire.wait) <= 10.05 ms conf=99%", REPORT_PASS, "undecided"},
-	{"p50(acquire.wait) <= 11 ms conf=99%", REPORT_PASS, "PASS: 2 passed"},
-	{"p50(acquire.wait) <= 9 ms conf=99%", REPORT_FAIL, ""},
-	{"p99(acquire.wait) <= baseline * 1.10", REPORT_UNTRUSTWORTHY, "no baseline; give one"},
-	{"warn errors > 0", REPORT_PASS, "WARN"},
-	{"errors == 0 when variant=asan", REPORT_FAIL, "no run was given with variant=asan"},
+	{ "p50(acquire.wait) <= 10.05 ms conf=99%", REPORT_PASS, "undecided" },
+	{ "p50(acquire.wait) <= 11 ms conf=99%", REPORT_PASS, "PASS: 2 passed" },
+	{ "p50(acquire.wait) <= 9 ms conf=99%", REPORT_FAIL, "" },
+	{ "p99(acquire.wait) <= baseline * 1.10", REPORT_UNTRUSTWORTHY, "no baseline; give one" },
+	{ "warn errors > 0", REPORT_PASS, "WARN" },
+	{ "errors == 0 when variant=asan", REPORT_FAIL, "no run was given with variant=asan" },
 };
 
 TEST_ROWS(judgement, is_right, sizeof judged / sizeof *judged)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = measured_run(&f, (struct fixture_run){0});
+	const char *run = measured_run(&f, (struct fixture_run){ 0 });
 	int code = fixture_command(&f, "gate", run, "--gate", judged[row].gate, NULL);
 
 	CHECK_MSG(code == judged[row].code, "%s: exit %d\n%s%s", judged[row].gate, code, f.out,
@@ -264,20 +267,20 @@ static const struct {
 	int code;
 	const char *words;
 } own[] = {
-	{"passes", "{\"result\":\"PASS\",\"reasons\":[]}", REPORT_PASS, "PASS: "},
-	{"fails",
-         "{\"result\":\"FAIL\",\"reasons\":[{\"result\":\"FAIL\",\"text\":\"two holders\"}]}",
-         REPORT_FAIL, "two holders"},
-	{"lagged",
-         "{\"result\":\"UNTRUSTWORTHY\",\"reasons\":[{\"text\":\"the generator lagged\"}]}",
-         REPORT_UNTRUSTWORTHY, "the generator lagged"},
-	{"says nothing", "{\"result\":\"FAIL\"}", REPORT_FAIL, "the run gives no reason"},
+	{ "passes", "{\"result\":\"PASS\",\"reasons\":[]}", REPORT_PASS, "PASS: " },
+	{ "fails",
+	  "{\"result\":\"FAIL\",\"reasons\":[{\"result\":\"FAIL\",\"text\":\"two holders\"}]}",
+	  REPORT_FAIL, "two holders" },
+	{ "lagged",
+	  "{\"result\":\"UNTRUSTWORTHY\",\"reasons\":[{\"text\":\"the generator lagged\"}]}",
+	  REPORT_UNTRUSTWORTHY, "the generator lagged" },
+	{ "says nothing", "{\"result\":\"FAIL\"}", REPORT_FAIL, "the run gives no reason" },
 };
 
 TEST_ROWS(judgement, a_runs_own_verdict_counts, sizeof own / sizeof *own)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = fixture_run(&f, (struct fixture_run){.verdict = own[row].verdict});
+	const char *run = fixture_run(&f, (struct fixture_run){ .verdict = own[row].verdict });
 
 	CHECK_INT(fixture_command(&f, "gate", run, "--gate", "errors == 0", NULL), ==,
 	          own[row].code);
@@ -288,26 +291,27 @@ static const struct {
 	const char *what, *log, *numbers; /* log NULL: there is none. */
 	const char *words;
 } logs[] = {
-	{"missing", NULL, "{\"operations_count\":1000}",
-         "latency.hlog is missing, but run.json counts 1,000 values"},
-	{"missing, and nothing but a tag counts", NULL, "{\"commit.count\":7}",
-         "latency.hlog is missing, but run.json counts 7 values"},
-	{"empty", "", "{\"operations_count\":1000}", "latency.hlog is empty"},
-	{"no line but the head", "#[StartTime: 1 (seconds since epoch)]\n",
-         "{\"operations_count\":1000}", "latency.hlog is empty"},
-	{"damaged", "Tag=operation,0,1,0,HISTxx\n", "{\"operations_count\":1000}",
-         "latency.hlog:1"},
-	{"without one tag", "Tag=commit,", "{\"commit.count\":1,\"operation.count\":1}",
-         "latency.hlog holds 0 values of operation, run.json says 1"},
+	{ "missing", NULL, "{\"operations_count\":1000}",
+	  "latency.hlog is missing, but run.json counts 1,000 values" },
+	{ "missing, and nothing but a tag counts", NULL, "{\"commit.count\":7}",
+	  "latency.hlog is missing, but run.json counts 7 values" },
+	{ "empty", "", "{\"operations_count\":1000}", "latency.hlog is empty" },
+	{ "no line but the head", "#[StartTime: 1 (seconds since epoch)]\n",
+	  "{\"operations_count\":1000}", "latency.hlog is empty" },
+	{ "damaged", "Tag=operation,0,1,0,HISTxx\n", "{\"operations_count\":1000}",
+	  "latency.hlog:1" },
+	{ "without one tag", "Tag=commit,", "{\"commit.count\":1,\"operation.count\":1}",
+	  "latency.hlog holds 0 values of operation, run.json says 1" },
 };
 
 /* A number that was lost is not one that was never there. */
 TEST_ROWS(judgement, without_its_log_a_run_is_not_trusted, sizeof logs / sizeof *logs)
 {
-	static const char *const gates[] = {"p99(operation) <= 1 s", "count(operation) > 0",
-	                                    "warn max(operation) <= 1 s"};
+	static const char *const gates[] = { "p99(operation) <= 1 s", "count(operation) > 0",
+		                             "warn max(operation) <= 1 s" };
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = fixture_run(&f, (struct fixture_run){"r", .numbers = logs[row].numbers});
+	const char *run =
+		fixture_run(&f, (struct fixture_run){ "r", .numbers = logs[row].numbers });
 	const char *log = logs[row].log;
 	uint64_t one = 1;
 
@@ -328,8 +332,8 @@ TEST(judgement, a_run_that_measured_nothing_needs_no_log)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	const char *run = fixture_run(
-		&f, (struct fixture_run){.numbers = "{\"operations_count\":0,\"commit.count\":0,"
-	                                            "\"errors_count\":0}"});
+		&f, (struct fixture_run){ .numbers = "{\"operations_count\":0,\"commit.count\":0,"
+	                                             "\"errors_count\":0}" });
 
 	CHECK_INT(fixture_command(&f, "gate", run, "-e", "errors == 0", NULL), ==, REPORT_PASS);
 	CHECK_INT(fixture_command(&f, "gate", run, "-e", "p99(commit) <= 1 s", NULL), ==,
@@ -337,17 +341,17 @@ TEST(judgement, a_run_that_measured_nothing_needs_no_log)
 	CHECK_CONTAINS(f.out, "no data: commit was never recorded");
 }
 
-static const char *const slow[][3] = {{"asan", "none", "not judged, variant=asan"},
-                                      {"tsan", "none", "not judged, variant=tsan"},
-                                      {"coverage", "none", "not judged, variant=coverage"},
-                                      {"valgrind", "memcheck", "not judged, under=memcheck"}};
+static const char *const slow[][3] = { { "asan", "none", "not judged, variant=asan" },
+	                               { "tsan", "none", "not judged, variant=tsan" },
+	                               { "coverage", "none", "not judged, variant=coverage" },
+	                               { "valgrind", "memcheck", "not judged, under=memcheck" } };
 
 /* The gate on errors is judged all the same. */
 TEST_ROWS(judgement, times_of_a_slowed_variant_are_not_judged, sizeof slow / sizeof *slow)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	const char *run = measured_run(
-		&f, (struct fixture_run){.variant = slow[row][0], .under = slow[row][1]});
+		&f, (struct fixture_run){ .variant = slow[row][0], .under = slow[row][1] });
 
 	CHECK_INT(fixture_command(&f, "gate", run, "--gate", "max(transaction) <= 1 ns", "--gate",
 	                          "throughput(operations) > 9 M/s", "--gate", "errors == 0", NULL),
@@ -366,20 +370,21 @@ TEST(judgement, a_number_that_a_broken_run_lacks_fails)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	const char *run = fixture_run(
-		&f, (struct fixture_run){.verdict = "{\"result\":\"FAIL\",\"reasons\":["
-	                                            "{\"result\":\"FAIL\",\"text\":\"hang\"}]}"});
+		&f, (struct fixture_run){ .verdict = "{\"result\":\"FAIL\",\"reasons\":["
+	                                             "{\"result\":\"FAIL\",\"text\":\"hang\"}]}" });
 
 	CHECK_INT(fixture_command(&f, "gate", run, "--gate", "pool.unheard_of == 0", NULL), ==, 1);
 	CHECK_CONTAINS(f.out, "hang");
-	CHECK_INT(fixture_command(&f, "gate", fixture_run(&f, (struct fixture_run){.name = "well"}),
-	                          "--gate", "pool.unheard_of == 0", NULL),
+	CHECK_INT(fixture_command(&f, "gate",
+	                          fixture_run(&f, (struct fixture_run){ .name = "well" }), "--gate",
+	                          "pool.unheard_of == 0", NULL),
 	          ==, 2);
 }
 
 TEST(judgement, a_section_without_a_run_fails)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = fixture_run(&f, (struct fixture_run){0});
+	const char *run = fixture_run(&f, (struct fixture_run){ 0 });
 	const char *gates = fixture_write(&f, "g",
 	                                  "[writer_storm]\nfail errors == 0\n[leaks]\n"
 	                                  "fail leak.bytes == 0 B\n[coverage]\n"
@@ -395,9 +400,10 @@ TEST(judgement, a_section_without_a_run_fails)
 TEST(judgement, a_baseline_is_a_limit)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = measured_run(&f, (struct fixture_run){0});
-	const char *base = fixture_run(
-		&f, (struct fixture_run){.name = "base", .numbers = "{\"operations_per_s\":550}"});
+	const char *run = measured_run(&f, (struct fixture_run){ 0 });
+	const char *base =
+		fixture_run(&f, (struct fixture_run){ .name = "base",
+	                                              .numbers = "{\"operations_per_s\":550}" });
 
 	CHECK_INT(fixture_command(&f, "gate", run, "-b", base, "-e",
 	                          "throughput(operations) >= baseline * 0.9", NULL),
@@ -411,7 +417,7 @@ TEST(judgement, a_baseline_is_a_limit)
 TEST(judgement, strict_lets_nothing_pass_half)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = measured_run(&f, (struct fixture_run){0});
+	const char *run = measured_run(&f, (struct fixture_run){ 0 });
 
 	CHECK_INT(fixture_command(&f, "gate", "--strict", run, "-e", "warn errors > 0", NULL), ==,
 	          REPORT_FAIL);
@@ -426,12 +432,12 @@ TEST(judgement, without_names_the_newest_of_each_kind_is_taken)
 
 	CHECK_INT(fixture_command(&f, "gate", "-e", "errors == 0", NULL), ==, REPORT_USAGE);
 	CHECK_CONTAINS(f.err, "build/runs: no runs there");
-	fixture_run(&f, (struct fixture_run){.name = "build/runs/a",
-	                                     .started = "2026-11-23T19:00:01Z"});
-	fixture_run(&f, (struct fixture_run){.name = "build/runs/b",
-	                                     .started = "2026-11-23T19:00:00Z",
-	                                     .numbers = "{\"errors_count\":1}"});
-	fixture_run(&f, (struct fixture_run){.name = "build/runs/c", .variant = "asan"});
+	fixture_run(&f, (struct fixture_run){ .name = "build/runs/a",
+	                                      .started = "2026-11-23T19:00:01Z" });
+	fixture_run(&f, (struct fixture_run){ .name = "build/runs/b",
+	                                      .started = "2026-11-23T19:00:00Z",
+	                                      .numbers = "{\"errors_count\":1}" });
+	fixture_run(&f, (struct fixture_run){ .name = "build/runs/c", .variant = "asan" });
 	fixture_write(&f, "build/runs/unfinished/memory.csv", "time_s\n");
 	CHECK_INT(fixture_command(&f, "gate", "-e", "errors == 0", "-x", NULL), ==, REPORT_PASS);
 	CHECK_CONTAINS(f.out, "build/runs/a");
@@ -442,7 +448,7 @@ TEST(judgement, without_names_the_newest_of_each_kind_is_taken)
 TEST(judgement, is_there_as_json)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = fixture_run(&f, (struct fixture_run){0});
+	const char *run = fixture_run(&f, (struct fixture_run){ 0 });
 	json_t *answer;
 
 	CHECK_INT(fixture_command(&f, "gate", run, "-e", "errors > 0", "--json", NULL), ==,

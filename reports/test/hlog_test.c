@@ -42,7 +42,7 @@ TEST(hlog, gives_exact_counts_and_three_digit_percentiles)
 TEST(hlog, small_values_are_exact)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	static const uint64_t values[] = {0, 1, 2, 5, 1023, 1024, 2047};
+	static const uint64_t values[] = { 0, 1, 2, 5, 1023, 1024, 2047 };
 	struct report_histogram h;
 	const char *error;
 
@@ -55,8 +55,8 @@ static const struct {
 	uint64_t count;
 	double percent;
 	bool holds;
-} enough[] = {{999, 99, false},    {1000, 99, true}, {9999, 99.9, false},
-              {10000, 99.9, true}, {20, 50, true},   {19, 50, false}};
+} enough[] = { { 999, 99, false },    { 1000, 99, true }, { 9999, 99.9, false },
+	       { 10000, 99.9, true }, { 20, 50, true },   { 19, 50, false } };
 
 TEST_ROWS(hlog, a_percentile_needs_its_samples, sizeof enough / sizeof *enough)
 {
@@ -67,7 +67,7 @@ TEST_ROWS(hlog, a_percentile_needs_its_samples, sizeof enough / sizeof *enough)
 TEST(hlog, damage_is_an_error_and_not_a_crash)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	static const uint64_t values[] = {5, 70, 900, 11000, 130000, 1500000};
+	static const uint64_t values[] = { 5, 70, 900, 11000, 130000, 1500000 };
 	const char *good = fixture_base64(&f, values, 6), *error;
 	size_t refused = 0, size = strlen(good);
 
@@ -93,20 +93,20 @@ static const struct {
 	unsigned char bytes[52];
 	size_t size;
 } inner[] = {
-	{NULL, {HEAD_WITH(0x13, 1, 0, 3), 2}, 41},
-	{"not a V2", {HEAD_WITH(0x03, 1, 0, 3), 2}, 12},
-	{"not a V2", {HEAD_WITH(0x11, 1, 0, 3), 2}, 41},
-	{"the length is wrong", {HEAD_WITH(0x13, 2, 0, 3), 2}, 41},
-	{"shifted", {HEAD_WITH(0x13, 1, 1, 3), 2}, 41},
-	{"precision", {HEAD_WITH(0x13, 1, 0, 6), 2}, 41},
-	{"cut short", {HEAD_WITH(0x13, 1, 0, 3), 0x80}, 41},
+	{ NULL, { HEAD_WITH(0x13, 1, 0, 3), 2 }, 41 },
+	{ "not a V2", { HEAD_WITH(0x03, 1, 0, 3), 2 }, 12 },
+	{ "not a V2", { HEAD_WITH(0x11, 1, 0, 3), 2 }, 41 },
+	{ "the length is wrong", { HEAD_WITH(0x13, 2, 0, 3), 2 }, 41 },
+	{ "shifted", { HEAD_WITH(0x13, 1, 1, 3), 2 }, 41 },
+	{ "precision", { HEAD_WITH(0x13, 1, 0, 6), 2 }, 41 },
+	{ "cut short", { HEAD_WITH(0x13, 1, 0, 3), 0x80 }, 41 },
 	/* A run of 55,296 zeros fills it; what follows is too much, and so is one zero more. */
-	{NULL, {HEAD_WITH(0x13, 3, 0, 3), 0xff, 0xdf, 0x06}, 43},
-	{"more counts", {HEAD_WITH(0x13, 4, 0, 3), 0xff, 0xdf, 0x06, 2}, 44},
-	{"more counts", {HEAD_WITH(0x13, 3, 0, 3), 0x81, 0xe0, 0x06}, 43},
-	{"overflow",
-         {HEAD_WITH(0x13, 10, 0, 3), 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2},
-         50},
+	{ NULL, { HEAD_WITH(0x13, 3, 0, 3), 0xff, 0xdf, 0x06 }, 43 },
+	{ "more counts", { HEAD_WITH(0x13, 4, 0, 3), 0xff, 0xdf, 0x06, 2 }, 44 },
+	{ "more counts", { HEAD_WITH(0x13, 3, 0, 3), 0x81, 0xe0, 0x06 }, 43 },
+	{ "overflow",
+	  { HEAD_WITH(0x13, 10, 0, 3), 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2 },
+	  50 },
 };
 
 TEST_ROWS(hlog, wrong_inner_bytes_are_refused, sizeof inner / sizeof *inner)
@@ -124,12 +124,12 @@ TEST_ROWS(hlog, wrong_inner_bytes_are_refused, sizeof inner / sizeof *inner)
 static const struct {
 	const char *what, *line, *words;
 } bad_lines[] = {
-	{"words", "hello", ":2: no start"},
-	{"no length", "1.0,x,0,HIST", ":2: no length"},
-	{"no histogram", "1.0,1.0", ":2: no "},
-	{"not base64", "1.0,1.0,0.0,H*", ":2: not base64"},
-	{"another encoding", "1.0,1.0,0.0,AAAAAAAAAAAAAAAA", ":2: not a compressed"},
-	{"a tag alone", "Tag=x", ":2: a tag without"},
+	{ "words", "hello", ":2: no start" },
+	{ "no length", "1.0,x,0,HIST", ":2: no length" },
+	{ "no histogram", "1.0,1.0", ":2: no " },
+	{ "not base64", "1.0,1.0,0.0,H*", ":2: not base64" },
+	{ "another encoding", "1.0,1.0,0.0,AAAAAAAAAAAAAAAA", ":2: not a compressed" },
+	{ "a tag alone", "Tag=x", ":2: a tag without" },
 };
 
 TEST_ROWS(hlog, a_bad_line_is_named, sizeof bad_lines / sizeof *bad_lines)
@@ -146,9 +146,10 @@ TEST_ROWS(hlog, a_bad_line_is_named, sizeof bad_lines / sizeof *bad_lines)
 TEST(hlog, a_log_that_lost_values_makes_the_run_untrustworthy)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	static const uint64_t values[] = {1, 2, 3};
+	static const uint64_t values[] = { 1, 2, 3 };
 	const char *path = fixture_run(
-		&f, (struct fixture_run){.numbers = "{\"operation.count\":4,\"errors_count\":0}"});
+		&f,
+		(struct fixture_run){ .numbers = "{\"operation.count\":4,\"errors_count\":0}" });
 	struct report_run run;
 
 	fixture_write(&f, "concurrent_load-20261123T190000-42/latency.hlog",

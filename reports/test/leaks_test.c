@@ -120,22 +120,23 @@ static const struct {
 	const char *what, *gate;
 	int code;
 } verdicts[] = {
-	{"bytes of a kind", "leak.bytes{kind=definite} == 33 B", REPORT_PASS},
-	{"another kind", "leak.bytes{kind=possible} == 0 B", REPORT_PASS},
-	{"all kinds", "leak.blocks == 1", REPORT_PASS},
-	{"the alarm", "leak.bytes{kind=definite} == 0 B", REPORT_FAIL},
-	{"errors", "memcheck.errors == 0", REPORT_FAIL},
-	{"new ones", "leak.blocks{state=new} == 1", REPORT_PASS},
-	{"tool", "leak.blocks{tool=memcheck,kind=d*} == 1", REPORT_PASS},
-	{"not under helgrind", "helgrind.errors == 0", REPORT_FAIL},
-	{"not cut", "leak.truncated == 0", REPORT_PASS},
+	{ "bytes of a kind", "leak.bytes{kind=definite} == 33 B", REPORT_PASS },
+	{ "another kind", "leak.bytes{kind=possible} == 0 B", REPORT_PASS },
+	{ "all kinds", "leak.blocks == 1", REPORT_PASS },
+	{ "the alarm", "leak.bytes{kind=definite} == 0 B", REPORT_FAIL },
+	{ "errors", "memcheck.errors == 0", REPORT_FAIL },
+	{ "new ones", "leak.blocks{state=new} == 1", REPORT_PASS },
+	{ "tool", "leak.blocks{tool=memcheck,kind=d*} == 1", REPORT_PASS },
+	{ "not under helgrind", "helgrind.errors == 0", REPORT_FAIL },
+	{ "not cut", "leak.truncated == 0", REPORT_PASS },
 };
 
 TEST_ROWS(leaks, are_judged, sizeof verdicts / sizeof *verdicts)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	const char *run = fixture_run(
-		&f, (struct fixture_run){.name = "r", .variant = "valgrind", .under = "memcheck"});
+		&f,
+		(struct fixture_run){ .name = "r", .variant = "valgrind", .under = "memcheck" });
 
 	fixture_write(&f, "r/leaks/memcheck.1.xml",
 	              HEAD INVALID LOST("DefinitelyLost", "33", OURS("1")) TAIL);
@@ -147,7 +148,8 @@ TEST(leaks, a_cut_report_is_not_to_be_trusted_but_a_found_leak_is)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	const char *run = fixture_run(
-		&f, (struct fixture_run){.name = "r", .variant = "valgrind", .under = "memcheck"});
+		&f,
+		(struct fixture_run){ .name = "r", .variant = "valgrind", .under = "memcheck" });
 
 	CHECK_INT(fixture_command(&f, "gate", run, "--gate", "leak.bytes == 0 B", NULL), ==,
 	          REPORT_UNTRUSTWORTHY); /* No XML at all. */

@@ -14,14 +14,14 @@
 
 static const char *hostile_run(struct fixture *f)
 {
-	static const uint64_t values[] = {10, 2000, 300000, 40000000};
+	static const uint64_t values[] = { 10, 2000, 300000, 40000000 };
 	const char *path = fixture_run(
 		f, (struct fixture_run){
 			   .name = "h",
 			   .scenario = HOSTILE,
 			   .verdict = "{\"result\":\"FAIL\",\"reasons\":[{\"result\":\"FAIL\","
 				      "\"text\":\"" HOSTILE "\"}]}",
-			   .numbers = "{\"" HOSTILE "_count\":1,\"heap.leaked_bytes\":16}"});
+			   .numbers = "{\"" HOSTILE "_count\":1,\"heap.leaked_bytes\":16}" });
 
 	fixture_write(f, "h/latency.hlog",
 	              report_print(&f->arena, "%s%s",
@@ -161,8 +161,8 @@ TEST(report, names_in_junit_hold_no_values)
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	const char *gates, *xml;
 
-	fixture_run(&f, (struct fixture_run){.name = "a"});
-	fixture_run(&f, (struct fixture_run){.name = "b"});
+	fixture_run(&f, (struct fixture_run){ .name = "a" });
+	fixture_run(&f, (struct fixture_run){ .name = "b" });
 	gates = fixture_write(&f, "g", "[concurrent_load]\nfail operations >= 9999\n");
 	CHECK_INT(fixture_command(&f, "report", fixture_path(&f, "a"), fixture_path(&f, "b"), "-g",
 	                          gates, "-o", fixture_path(&f, "out"), NULL),
@@ -177,7 +177,7 @@ TEST(report, names_in_junit_hold_no_values)
 TEST(report, twice_gives_the_same_bytes)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	static const char *const names[] = {"index.html", "report.json", "junit.xml"};
+	static const char *const names[] = { "index.html", "report.json", "junit.xml" };
 	const char *run = hostile_run(&f);
 
 	CHECK_INT(report(&f, run, "one"), ==, REPORT_PASS);
@@ -189,13 +189,13 @@ TEST(report, twice_gives_the_same_bytes)
 }
 
 static const char *const no_runs[][2] = {
-	{"", "not a run: it has no run.json"},
-	{"{", "run.json:1: "},
-	{"{}", "\"format\" is not 1"},
-	{"{\"format\":1}", "\"scenario\", \"variant\" or \"numbers\" is missing"},
-	{"{\"format\":1,\"scenario\":\"x\",\"variant\":\"x\",\"numbers\":{}}",
-         "\"verdict\" has no"},
-	{"{\"format\":1,\"format\":1}", "duplicate"},
+	{ "", "not a run: it has no run.json" },
+	{ "{", "run.json:1: " },
+	{ "{}", "\"format\" is not 1" },
+	{ "{\"format\":1}", "\"scenario\", \"variant\" or \"numbers\" is missing" },
+	{ "{\"format\":1,\"scenario\":\"x\",\"variant\":\"x\",\"numbers\":{}}",
+	  "\"verdict\" has no" },
+	{ "{\"format\":1,\"format\":1}", "duplicate" },
 };
 
 TEST_ROWS(report, what_is_no_run_is_refused, sizeof no_runs / sizeof *no_runs)
@@ -213,7 +213,7 @@ TEST_ROWS(report, what_is_no_run_is_refused, sizeof no_runs / sizeof *no_runs)
 TEST(report, that_cannot_be_written_says_so_and_leaves_nothing)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = fixture_run(&f, (struct fixture_run){0});
+	const char *run = fixture_run(&f, (struct fixture_run){ 0 });
 
 	fixture_write(&f, "file", "");
 	CHECK_INT(report(&f, run, "file/out"), ==, REPORT_CANNOT);
@@ -229,8 +229,8 @@ TEST(report, that_cannot_be_written_says_so_and_leaves_nothing)
 TEST(report, that_finds_the_disk_full_changes_nothing)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	static const char *const names[] = {"index.html", "junit.xml", "report.json"};
-	const char *old = fixture_run(&f, (struct fixture_run){.name = "old"});
+	static const char *const names[] = { "index.html", "junit.xml", "report.json" };
+	const char *old = fixture_run(&f, (struct fixture_run){ .name = "old" });
 	const char *before[3], **found;
 
 	CHECK_INT(report(&f, old, "out"), ==, REPORT_PASS);
@@ -282,11 +282,11 @@ TEST(report, shows_runs_as_they_are_given)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	const char *c =
-		fixture_run(&f, (struct fixture_run){"c", .started = "2026-01-03T00:00:00Z"});
-	const char *a = fixture_run(&f, (struct fixture_run){"a", .scenario = "coverage",
-	                                                     .variant = "coverage",
-	                                                     .numbers = "{\"x_count\":1}"});
-	const char *b = fixture_run(&f, (struct fixture_run){"b", .variant = "tsan"});
+		fixture_run(&f, (struct fixture_run){ "c", .started = "2026-01-03T00:00:00Z" });
+	const char *a = fixture_run(&f, (struct fixture_run){ "a", .scenario = "coverage",
+	                                                      .variant = "coverage",
+	                                                      .numbers = "{\"x_count\":1}" });
+	const char *b = fixture_run(&f, (struct fixture_run){ "b", .variant = "tsan" });
 
 	fixture_write(&f, "a/coverage.json",
 	              "{\"files\":[{\"file\":\"a.c\",\"lines\":[],\"functions\":[]}]}");
@@ -298,16 +298,16 @@ TEST(report, shows_runs_as_they_are_given)
 			    "\"#r1\">coverage, poolproof<", "\"#r2\">concurrent_load, tsan",
 			    "<h2 id=\"r0\">concurrent_load, release",
 			    "<h2 id=\"r1\">coverage, poolproof</h2>", "<h3>Coverage</h3>",
-			    "<h2 id=\"r2\">concurrent_load, tsan", NULL});
+			    "<h2 id=\"r2\">concurrent_load, tsan", NULL });
 	check_order(fixture_read(&f, "out/report.json"),
-	            (const char *const[]){"\"runs\": [", "\"name\": \"c\"", "\"name\": \"a\"",
-	                                  "\"name\": \"b\"", NULL});
+	            (const char *const[]){ "\"runs\": [", "\"name\": \"c\"", "\"name\": \"a\"",
+	                                   "\"name\": \"b\"", NULL });
 }
 
 TEST(report, says_once_what_is_skipped_for_one_reason)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = fixture_run(&f, (struct fixture_run){.name = "r", .variant = "tsan"});
+	const char *run = fixture_run(&f, (struct fixture_run){ .name = "r", .variant = "tsan" });
 	const char *page, *end;
 
 	fixture_write(&f, "r/coverage.json",
@@ -319,9 +319,9 @@ TEST(report, says_once_what_is_skipped_for_one_reason)
 	CHECK_INT(report(&f, run, "out"), ==, REPORT_PASS);
 	page = fixture_read(&f, "out/index.html");
 	end = strstr(page, "</section>");
-	check_order(page, (const char *const[]){">2 ratchets</a>: no record yet",
-	                                        ">max(operation)</a>: not judged, variant=tsan",
-	                                        "</section>", NULL});
+	check_order(page, (const char *const[]){ ">2 ratchets</a>: no record yet",
+	                                         ">max(operation)</a>: not judged, variant=tsan",
+	                                         "</section>", NULL });
 	page = strstr(page, "no record yet");
 	CHECK(page < end && strstr(page + 1, "no record yet") > end);
 }
@@ -330,8 +330,8 @@ TEST(report, says_once_what_is_skipped_for_one_reason)
 TEST(report, draws_what_was_measured)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	const char *run = fixture_run(&f, (struct fixture_run){.name = "r"}), *page;
-	uint64_t two[2] = {1, 2}, other[2] = {1, 3};
+	const char *run = fixture_run(&f, (struct fixture_run){ .name = "r" }), *page;
+	uint64_t two[2] = { 1, 2 }, other[2] = { 1, 3 };
 
 	fixture_write(&f, "r/memory.csv",
 	              "time_s,waiting_count,heap_bytes,pool_bytes\n0.1,0,0,10\n0.2,0,0,20\n");
@@ -340,17 +340,17 @@ TEST(report, draws_what_was_measured)
 	                           fixture_hlog_line(&f, "service", 0, two, 2)));
 	CHECK_INT(report(&f, run, "out"), ==, REPORT_PASS);
 	page = fixture_read(&f, "out/index.html");
-	check_order(page, (const char *const[]){">waiting, largest<", ">pool, largest<", NULL});
+	check_order(page, (const char *const[]){ ">waiting, largest<", ">pool, largest<", NULL });
 	CHECK(strstr(page, ">heap, largest<") == NULL);
 	/* In a closed loop both are one line, in an open one they are two. */
 	check_order(page,
-	            (const char *const[]){"<th scope=\"col\">operation = service</th>", NULL});
+	            (const char *const[]){ "<th scope=\"col\">operation = service</th>", NULL });
 	fixture_write(&f, "r/latency.hlog",
 	              report_print(&f.arena, "%s%s", fixture_hlog_line(&f, "operation", 0, two, 2),
 	                           fixture_hlog_line(&f, "service", 0, other, 2)));
 	CHECK_INT(report(&f, run, "out"), ==, REPORT_PASS);
 	check_order(fixture_read(&f, "out/index.html"),
-	            (const char *const[]){"operation</th><th scope=\"col\">service</th>", NULL});
+	            (const char *const[]){ "operation</th><th scope=\"col\">service</th>", NULL });
 }
 
 TEST(report, can_be_read_on_a_narrow_screen)
@@ -385,20 +385,20 @@ static const char *draw(struct fixture *f, const struct report_chart *chart)
 static const struct {
 	double spike, rest;
 	const char *drawn; /* At the upper or the lower edge. */
-} spikes[] = {{1000, 1, " 34.0L"}, {0, 999, " 222.0L"}};
+} spikes[] = { { 1000, 1, " 34.0L" }, { 0, 999, " 222.0L" } };
 
 TEST_ROWS(chart, loses_no_spike, 2)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	static double x[100000], y[100000];
-	struct report_chart chart = {.title = "t", .about = "a", .count = 1};
+	struct report_chart chart = { .title = "t", .about = "a", .count = 1 };
 	const char *svg;
 
 	for (int i = 0; i < 100000; i++) {
 		x[i] = i;
 		y[i] = i == 54321 ? spikes[row].spike : spikes[row].rest + i % 2;
 	}
-	chart.series[0] = (struct report_series){"s", x, y, 100000};
+	chart.series[0] = (struct report_series){ "s", x, y, 100000 };
 	svg = draw(&f, &chart);
 	CHECK_CONTAINS(svg, spikes[row].drawn);
 	CHECK_INT(strlen(svg), <, 40000);
@@ -409,22 +409,22 @@ TEST_ROWS(chart, loses_no_spike, 2)
 TEST(chart, draws_the_first_on_top)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	double x[2] = {1, 2}, y[2] = {1, 2};
-	struct report_chart chart = {.title = "t", .about = "a", .count = 2};
+	double x[2] = { 1, 2 }, y[2] = { 1, 2 };
+	struct report_chart chart = { .title = "t", .about = "a", .count = 2 };
 
-	chart.series[0] = (struct report_series){"first", x, y, 2};
-	chart.series[1] = (struct report_series){"second", x, y, 2};
+	chart.series[0] = (struct report_series){ "first", x, y, 2 };
+	chart.series[1] = (struct report_series){ "second", x, y, 2 };
 	check_order(draw(&f, &chart),
-	            (const char *const[]){">first<", ">second<", "<path class=\"s1\" fill",
-	                                  "<path class=\"s0\" fill", NULL});
+	            (const char *const[]){ ">first<", ">second<", "<path class=\"s1\" fill",
+	                                   "<path class=\"s0\" fill", NULL });
 }
 
 TEST(chart, of_nothing_is_nothing)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	double x = 1, y = NAN;
-	struct report_chart chart = {.title = "t", .about = "a", .count = 1};
+	struct report_chart chart = { .title = "t", .about = "a", .count = 1 };
 
-	chart.series[0] = (struct report_series){"s", &x, &y, 1};
+	chart.series[0] = (struct report_series){ "s", &x, &y, 1 };
 	CHECK_STR(draw(&f, &chart), "");
 }

@@ -77,9 +77,9 @@ static void close_(void *target, struct harness_residue *ret)
 	*ret = (struct harness_residue){ .bytes = closing.residue_bytes,
 		                         .connections = closing.leased + closing.parked };
 	if (status != PP_OK || ret->bytes + ret->connections > 0)
-		snprintf(ret->text, sizeof ret->text, "pp_close: %s; %u lent, %u parked, %llu bytes",
-		         pp_status_text(status), closing.leased, closing.parked,
-		         (unsigned long long)closing.residue_bytes);
+		snprintf(ret->text, sizeof ret->text,
+		         "pp_close: %s; %u lent, %u parked, %llu bytes", pp_status_text(status),
+		         closing.leased, closing.parked, (unsigned long long)closing.residue_bytes);
 }
 
 static bool lend(void *target, enum harness_access access, uint64_t timeout_ns,

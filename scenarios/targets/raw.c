@@ -54,8 +54,8 @@ static bool handle_open(struct raw *raw, struct handle **ret, struct harness_fai
 	atomic_store(&raw->handles[index], handle);
 	snprintf(sql, sizeof sql, "PRAGMA journal_mode=%s; PRAGMA synchronous=%s",
 	         raw->options.journal_mode, raw->options.synchronous);
-	if (sqlite3_open_v2(raw->path, &handle->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
-	            SQLITE_OK ||
+	if (sqlite3_open_v2(raw->path, &handle->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+	                    NULL) != SQLITE_OK ||
 	    sqlite3_busy_timeout(handle->db, (int)raw->options.timeout_ms) != SQLITE_OK ||
 	    sqlite3_extended_result_codes(handle->db, 1) != SQLITE_OK ||
 	    sqlite3_exec(handle->db, sql, NULL, NULL, NULL) != SQLITE_OK)
@@ -64,7 +64,8 @@ static bool handle_open(struct raw *raw, struct handle **ret, struct harness_fai
 	return true;
 }
 
-static bool open_(const struct harness_target_options *options, void **ret, struct harness_failure *f)
+static bool open_(const struct harness_target_options *options, void **ret,
+                  struct harness_failure *f)
 {
 	static atomic_uint generations;
 	struct raw *raw = calloc(1, sizeof *raw);
@@ -153,7 +154,8 @@ static bool query(struct harness_connection *connection, const char *sql,
 
 	for (unsigned i = 0; i < handle->statement_count; i++)
 		if (handle->statements[i].sql == sql)
-			return sqlite_run(handle->statements[i].stmt, args, arg_count, on_row, context, f);
+			return sqlite_run(handle->statements[i].stmt, args, arg_count, on_row,
+			                  context, f);
 	if (sqlite3_prepare_v2(handle->db, sql, -1, &stmt, NULL) != SQLITE_OK)
 		return sqlite_failed(handle->db, f);
 	if (handle->statement_count < STATEMENTS_MAX) {
@@ -172,7 +174,8 @@ static bool begin(struct harness_connection *connection, struct harness_failure 
 
 	if (!sqlite3_get_autocommit(handle->db))
 		return exec(connection, "SAVEPOINT raw", f);
-	return exec(connection, connection->access == HARNESS_WRITE ? "BEGIN IMMEDIATE" : "BEGIN", f);
+	return exec(connection, connection->access == HARNESS_WRITE ? "BEGIN IMMEDIATE" : "BEGIN",
+	            f);
 }
 
 static bool commit(struct harness_connection *connection, struct harness_failure *f)
@@ -182,7 +185,8 @@ static bool commit(struct harness_connection *connection, struct harness_failure
 
 static bool rollback(struct harness_connection *connection, struct harness_failure *f)
 {
-	return exec(connection, connection->depth > 1 ? "ROLLBACK TO raw; RELEASE raw" : "ROLLBACK", f);
+	return exec(connection, connection->depth > 1 ? "ROLLBACK TO raw; RELEASE raw" : "ROLLBACK",
+	            f);
 }
 
 static bool transact(void *target, enum harness_access access, uint64_t timeout_ns,

@@ -48,8 +48,9 @@ static struct harness_value column(sqlite3_stmt *stmt, int index)
 	case SQLITE_NULL:
 		return (struct harness_value){ .type = HARNESS_NULL };
 	default:
-		return (struct harness_value){ .type = HARNESS_TEXT,
-			                       .text = (const char *)sqlite3_column_text(stmt, index) };
+		return (struct harness_value){
+			.type = HARNESS_TEXT, .text = (const char *)sqlite3_column_text(stmt, index)
+		};
 	}
 }
 

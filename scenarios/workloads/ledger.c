@@ -45,8 +45,8 @@ static bool move(struct transfer *t, struct harness_connection *connection, int6
 
 	harness_choose(t->worker, (uint64_t)account);
 	return harness_query(t->worker, connection,
-	                     "UPDATE ledger SET balance = balance + ?1 WHERE id = ?2", args, 2, NULL,
-	                     NULL, f);
+	                     "UPDATE ledger SET balance = balance + ?1 WHERE id = ?2", args, 2,
+	                     NULL, NULL, f);
 }
 
 static bool transfer_body(struct harness_connection *connection, void *context,
@@ -60,7 +60,8 @@ static bool transfer_body(struct harness_connection *connection, void *context,
 	if (!move(t, connection, from, -amount, f))
 		return false;
 	if (!t->half)
-		return move(t, connection, harness_entropy_uniform(e, 1, LEDGER_ACCOUNTS), amount, f);
+		return move(t, connection, harness_entropy_uniform(e, 1, LEDGER_ACCOUNTS), amount,
+		            f);
 	*f = (struct harness_failure){ .kind = HARNESS_FAILURE_OTHER, .text = "given up half-way" };
 	return false;
 }
@@ -118,8 +119,8 @@ static bool audit(struct harness_worker *worker, void *context, struct harness_f
 	(void)context;
 	if (!harness_lend(worker, HARNESS_READ, &connection, f))
 		return false;
-	well = harness_query(worker, &connection, "SELECT sum(balance) FROM ledger", NULL, 0, keep_sum,
-	                     &sum, f);
+	well = harness_query(worker, &connection, "SELECT sum(balance) FROM ledger", NULL, 0,
+	                     keep_sum, &sum, f);
 	harness_give_back(worker, &connection);
 	if (well && sum != LEDGER_SUM)
 		harness_fail(worker->run, "a reader saw the ledger add up to %lld in place of %d",

@@ -33,13 +33,16 @@ bool ycsb_create(sqlite3 *db, int64_t records)
 {
 	char insert[512];
 
-	snprintf(insert, sizeof insert,
-	         "WITH RECURSIVE n(k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM n WHERE k + 1 < %lld)"
-	         "INSERT INTO usertable SELECT k, %s FROM n",
-	         (long long)records,
-	         "hex(randomblob(50)), hex(randomblob(50)), hex(randomblob(50)), hex(randomblob(50)),"
-	         "hex(randomblob(50)), hex(randomblob(50)), hex(randomblob(50)), hex(randomblob(50)),"
-	         "hex(randomblob(50)), hex(randomblob(50))");
+	snprintf(
+		insert, sizeof insert,
+		"WITH RECURSIVE n(k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM n WHERE k + 1 < %lld)"
+		"INSERT INTO usertable SELECT k, %s FROM n",
+		(long long)records,
+		"hex(randomblob(50)), hex(randomblob(50)), hex(randomblob(50)), "
+		"hex(randomblob(50)),"
+		"hex(randomblob(50)), hex(randomblob(50)), hex(randomblob(50)), "
+		"hex(randomblob(50)),"
+		"hex(randomblob(50)), hex(randomblob(50))");
 	return sqlite3_exec(db,
 	                    "CREATE TABLE usertable(ycsb_key INTEGER PRIMARY KEY, field0, field1,"
 	                    "field2, field3, field4, field5, field6, field7, field8, field9)",
@@ -54,8 +57,8 @@ bool ycsb_load(struct ycsb *ycsb, sqlite3 *db, int64_t records, char *reterr_tex
 	};
 
 	for (unsigned i = 0; i < YCSB_OPERATIONS; i++) {
-		ycsb->scripts[i] = harness_script_parse(texts[i].name, texts[i].text, db, &variable, 1,
-		                                        reterr_text, size);
+		ycsb->scripts[i] = harness_script_parse(texts[i].name, texts[i].text, db, &variable,
+		                                        1, reterr_text, size);
 		if (ycsb->scripts[i] == NULL)
 			return false;
 	}

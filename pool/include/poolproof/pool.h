@@ -27,7 +27,8 @@
  * Errors     Functions return enum pp_status. A ret_... parameter is written on success only, a
  *            reterr_... parameter on failure only; reterr_error may be NULL. Nothing in a struct
  *            pp_error needs freeing, and filling it in needs no memory. A NULL where none is
- *            allowed, or a lane that is none, is the programmer's error and asserts, in every build.
+ *            allowed, or a lane that is none, is the programmer's error and asserts, in every
+ * build.
  *
  * Caveats
  *   - A pool cannot be used in a child after fork(); open one there.
@@ -61,18 +62,18 @@ enum {
 };
 
 /* The one list of outcomes: code, and what to tell an operator. */
-#define PP_STATUS_LIST(X)                                                               \
-	X(PP_OK, "success")                                                             \
-	X(PP_TIMEOUT, "no connection became free in time")                              \
-	X(PP_OVERLOADED, "the line of waiters is full")                                 \
-	X(PP_CLOSED, "the pool is closing or closed")                                   \
-	X(PP_SQLITE, "SQLite refused")                                                  \
-	X(PP_NOMEM, "out of memory")                                                    \
-	X(PP_INVALID, "an option or argument is out of its range")                      \
-	X(PP_MISMATCH, "the file is open already, with other options")                  \
-	X(PP_MISUSE, "this call is not allowed here")                                   \
-	X(PP_ROLLED_BACK, "the transaction was rolled back before its commit")          \
-	X(PP_ABORTED, "the callback asked for a rollback")                              \
+#define PP_STATUS_LIST(X)                                                      \
+	X(PP_OK, "success")                                                    \
+	X(PP_TIMEOUT, "no connection became free in time")                     \
+	X(PP_OVERLOADED, "the line of waiters is full")                        \
+	X(PP_CLOSED, "the pool is closing or closed")                          \
+	X(PP_SQLITE, "SQLite refused")                                         \
+	X(PP_NOMEM, "out of memory")                                           \
+	X(PP_INVALID, "an option or argument is out of its range")             \
+	X(PP_MISMATCH, "the file is open already, with other options")         \
+	X(PP_MISUSE, "this call is not allowed here")                          \
+	X(PP_ROLLED_BACK, "the transaction was rolled back before its commit") \
+	X(PP_ABORTED, "the callback asked for a rollback")                     \
 	X(PP_LEASED, "connections are still lent")
 
 enum pp_status {
@@ -82,10 +83,10 @@ enum pp_status {
 };
 
 /* What can be done about an error. */
-#define PP_CLASS_LIST(X)                                                                \
-	X(PP_FATAL, "will fail again")                                                  \
-	X(PP_RETRY_STATEMENT, "run the statement again")                                \
-	X(PP_RETRY_TRANSACTION, "run the whole transaction again")                      \
+#define PP_CLASS_LIST(X)                                           \
+	X(PP_FATAL, "will fail again")                             \
+	X(PP_RETRY_STATEMENT, "run the statement again")           \
+	X(PP_RETRY_TRANSACTION, "run the whole transaction again") \
 	X(PP_DISCARD_CONNECTION, "this connection is of no more use")
 
 enum pp_class {
@@ -126,14 +127,14 @@ struct pp_cause {
 struct pp_error {
 	enum pp_status status;
 	enum pp_class error_class;
-	int sqlite_code;   /* Extended result code; 0 when SQLite was not involved. */
-	int system_errno;  /* sqlite3_system_errno() where it says something; else 0. */
-	int sql_offset;    /* Byte in sql at which SQLite stopped; -1 when it does not say. */
-	const char *doing; /* What the pool was about: never NULL, never freed. */
-	unsigned attempt;  /* Which attempt of a transaction, from 1. */
+	int sqlite_code;     /* Extended result code; 0 when SQLite was not involved. */
+	int system_errno;    /* sqlite3_system_errno() where it says something; else 0. */
+	int sql_offset;      /* Byte in sql at which SQLite stopped; -1 when it does not say. */
+	const char *doing;   /* What the pool was about: never NULL, never freed. */
+	unsigned attempt;    /* Which attempt of a transaction, from 1. */
 	uint64_t elapsed_ns; /* Since the call began; 0 where no clock was read. */
-	char message[256]; /* One line. */
-	char sql[192];     /* The statement's beginning; empty where there is none. */
+	char message[256];   /* One line. */
+	char sql[192];       /* The statement's beginning; empty where there is none. */
 
 	/* The pool at that moment. */
 	unsigned connections, leased, waiting;
@@ -186,18 +187,20 @@ enum pp_synchronous {
 
 /* Zero means "the default named here" for every field but path. */
 struct pp_config {
-	const char *path;          /* Database file, or "file:/NAME?vfs=memdb". Copied. */
-	bool must_exist;           /* Fail when the file is missing, in place of creating it. */
-	unsigned readers;          /* Connections for reading, 1..256. Default 4. */
-	unsigned timeout_ms;       /* What a zeroed deadline means, 1..86400000. Default 5000. */
-	unsigned busy_timeout_ms;  /* How long to wait for other processes' locks, per lock,
-	                            * 1..86400000. Default 5000. Never past a transaction's deadline. */
-	unsigned line_max;         /* Waiters per lane, 1..65536; one more is PP_OVERLOADED. Default 1024. */
-	unsigned overtake_ms;      /* How long newcomers may overtake the head of the line, 1..60000.
-	                            * Default 10. See pp_acquire(). */
-	enum pp_journal journal;   /* Default PP_JOURNAL_WAL. memdb has none. */
+	const char *path;         /* Database file, or "file:/NAME?vfs=memdb". Copied. */
+	bool must_exist;          /* Fail when the file is missing, in place of creating it. */
+	unsigned readers;         /* Connections for reading, 1..256. Default 4. */
+	unsigned timeout_ms;      /* What a zeroed deadline means, 1..86400000. Default 5000. */
+	unsigned busy_timeout_ms; /* How long to wait for other processes' locks, per lock,
+	                           * 1..86400000. Default 5000. Never past a transaction's deadline.
+	                           */
+	unsigned
+		line_max; /* Waiters per lane, 1..65536; one more is PP_OVERLOADED. Default 1024. */
+	unsigned overtake_ms;    /* How long newcomers may overtake the head of the line, 1..60000.
+	                          * Default 10. See pp_acquire(). */
+	enum pp_journal journal; /* Default PP_JOURNAL_WAL. memdb has none. */
 	enum pp_synchronous synchronous; /* Default PP_SYNCHRONOUS_FULL. */
-	unsigned statements_max;   /* Cached statements per connection, 1..10000. Default 100. */
+	unsigned statements_max;     /* Cached statements per connection, 1..10000. Default 100. */
 	size_t statements_bytes_max; /* ... and their bytes, 4 KiB..1 GiB. Default 1 MiB. */
 	/* Called on every connection that is opened, before anybody borrows it: for functions,
 	 * collations, keys and pragmas. Returns SQLITE_OK, or the code with which opening fails.
@@ -221,9 +224,10 @@ PP_API enum pp_status pp_open(const struct pp_config *config, struct pp_pool **r
 
 /* What was left when a pool closed. */
 struct pp_closing {
-	unsigned leased;        /* Connections still lent: not closed, not freed. */
-	unsigned parked;        /* Connections with memory or statements that somebody still holds. */
-	uint64_t residue_bytes; /* Bytes still booked to the pool and its connections. 0 is clean. */
+	unsigned leased; /* Connections still lent: not closed, not freed. */
+	unsigned parked; /* Connections with memory or statements that somebody still holds. */
+	uint64_t
+		residue_bytes; /* Bytes still booked to the pool and its connections. 0 is clean. */
 };
 
 /*
@@ -281,8 +285,8 @@ PP_API enum pp_status pp_release(struct pp_lease *lease);
  * Fails with PP_SQLITE (error.sql_offset says where), PP_INVALID (no statement in the text, or
  * more than one), PP_NOMEM, PP_MISUSE.
  */
-PP_API enum pp_status pp_prepare(struct pp_lease *lease, const char *sql,
-                                 sqlite3_stmt **ret_stmt, struct pp_error *reterr_error);
+PP_API enum pp_status pp_prepare(struct pp_lease *lease, const char *sql, sqlite3_stmt **ret_stmt,
+                                 struct pp_error *reterr_error);
 
 /* --- Transactions ------------------------------------------------------------------------ */
 
@@ -340,13 +344,13 @@ enum pp_accounting {
 };
 
 struct pp_lane_stats {
-	unsigned connections;  /* Slots of this lane. */
-	unsigned open;         /* ... that hold an open connection. */
-	unsigned leased;       /* ... that are lent now. */
-	unsigned waiting;      /* Waiters in the line now. */
-	uint64_t acquires;     /* Successful, since the pool was opened. All below likewise. */
-	uint64_t waits;        /* Acquires that stood in the line, successful or not. */
-	uint64_t handovers;    /* ... that were given a connection directly. */
+	unsigned connections; /* Slots of this lane. */
+	unsigned open;        /* ... that hold an open connection. */
+	unsigned leased;      /* ... that are lent now. */
+	unsigned waiting;     /* Waiters in the line now. */
+	uint64_t acquires;    /* Successful, since the pool was opened. All below likewise. */
+	uint64_t waits;       /* Acquires that stood in the line, successful or not. */
+	uint64_t handovers;   /* ... that were given a connection directly. */
 	uint64_t timeouts;
 	uint64_t overloads;
 	uint64_t wait_ns_total, wait_ns_max; /* Time in the line. */
@@ -356,12 +360,12 @@ struct pp_stats {
 	struct pp_lane_stats read, write;
 	bool gated; /* Readers and writer exclude each other (rollback journal, memdb). */
 
-	uint64_t opened, closed; /* Connections. */
-	uint64_t dirty;          /* Releases that had to mend something: */
+	uint64_t opened, closed;    /* Connections. */
+	uint64_t dirty;             /* Releases that had to mend something: */
 	uint64_t dirty_transaction; /* ... rolled back an open transaction, */
 	uint64_t dirty_statements;  /* ... met statements that the pool had not prepared, */
 	uint64_t dirty_settings;    /* ... met temporary objects, ATTACH or pragmas. */
-	uint64_t retired;        /* Connections closed because they could not be mended. */
+	uint64_t retired;           /* Connections closed because they could not be mended. */
 
 	uint64_t commits, rollbacks; /* Of pp_begin() at the outermost level. */
 	uint64_t lost;               /* Transactions that SQLite or the caller ended under us. */

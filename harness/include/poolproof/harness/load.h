@@ -52,10 +52,10 @@ struct harness_operation {
 struct harness_load {
 	const char *phase; /* Name in progress and events. */
 	unsigned threads;
-	double seconds;         /* How long; 0: until operations_per_thread is reached. */
+	double seconds;                 /* How long; 0: until operations_per_thread is reached. */
 	uint64_t operations_per_thread; /* 0: until the time is over. */
-	double rate_per_s;      /* All threads together; 0: closed loop. */
-	bool poisson;           /* Open loop: exponential gaps in place of constant ones. */
+	double rate_per_s;              /* All threads together; 0: closed loop. */
+	bool poisson;                   /* Open loop: exponential gaps in place of constant ones. */
 	const struct harness_operation *operations;
 	unsigned operation_count;
 };
@@ -74,8 +74,7 @@ bool harness_lend(struct harness_worker *worker, enum harness_access access,
 void harness_give_back(struct harness_worker *worker, struct harness_connection *connection);
 bool harness_query(struct harness_worker *worker, struct harness_connection *connection,
                    const char *sql, const struct harness_value *args, unsigned arg_count,
-                   harness_row_fn *on_row, void *context,
-                   struct harness_failure *reterr_failure);
+                   harness_row_fn *on_row, void *context, struct harness_failure *reterr_failure);
 bool harness_begin(struct harness_worker *worker, struct harness_connection *connection,
                    struct harness_failure *reterr_failure);
 bool harness_commit(struct harness_worker *worker, struct harness_connection *connection,
@@ -86,7 +85,6 @@ bool harness_rollback(struct harness_worker *worker, struct harness_connection *
  * the begin), "transaction" from there to the end, "commit" from the last return of body. A body
  * that is run again meets the same entropy and digest, so how often it ran changes no choice. */
 bool harness_transact(struct harness_worker *worker, enum harness_access access,
-                      harness_body_fn *body, void *context,
-                      struct harness_failure *reterr_failure);
+                      harness_body_fn *body, void *context, struct harness_failure *reterr_failure);
 
 #endif

@@ -47,8 +47,8 @@ struct harness_scenario {
 	const char *load;     /* What load is put on. */
 	const char *passes;   /* When it passes. */
 
-	/* Options of its own: argp's table (keys >= 0x1000, or a letter), and a function that reads one. It
-	 * returns NULL, or what is wrong with the value, in words. */
+	/* Options of its own: argp's table (keys >= 0x1000, or a letter), and a function that reads
+	 * one. It returns NULL, or what is wrong with the value, in words. */
 	const struct argp_option *options;
 	const char *(*option)(int key, const char *value);
 	/* When all are read: NULL, or what is lacking, in words (exit code 2). May be NULL. */
@@ -80,14 +80,14 @@ void harness_copy_database(struct harness_run *run, const char *source, char *re
 
 /* An invariant does not hold, in words: the verdict is FAIL. Any thread. */
 void harness_fail(struct harness_run *run, const char *format, ...)
-        __attribute__((format(printf, 2, 3)));
+	__attribute__((format(printf, 2, 3)));
 /* The measuring is broken, in words: the verdict is UNTRUSTWORTHY unless something FAILs. */
 void harness_distrust(struct harness_run *run, const char *format, ...)
-        __attribute__((format(printf, 2, 3)));
+	__attribute__((format(printf, 2, 3)));
 /* The run cannot be done (a missing file, a full disk): one line, the run directory is removed,
  * exit code 4. Does not return. what, where, what to do. */
 void harness_cannot(struct harness_run *run, const char *format, ...)
-        __attribute__((format(printf, 2, 3), noreturn));
+	__attribute__((format(printf, 2, 3), noreturn));
 /* A number for run.json; flat name, unit last ("ledger.sum_count"). */
 void harness_number(struct harness_run *run, const char *name, double value);
 /* Live bytes on the heap by the allocator's own statistics, the calling thread's caches emptied:
@@ -95,6 +95,6 @@ void harness_number(struct harness_run *run, const char *name, double value);
 uint64_t harness_heap_bytes(void);
 /* A line of events.jsonl: what kind, and words. Any thread. */
 void harness_event(struct harness_run *run, const char *kind, const char *format, ...)
-        __attribute__((format(printf, 3, 4)));
+	__attribute__((format(printf, 3, 4)));
 
 #endif

@@ -4,11 +4,10 @@
  * A target is a table of functions. poolproof and raw sqlite3 are two (scenarios/targets/);
  * another pool is one more file there. The harness calls a target, never the other way round.
  *
- * Threads    setup, open, close, gauges, check: one thread at a time. The rest: any thread, each with
- *            a connection of its own.
- * Ownership  What open gives is the target's until close. A connection is the caller's from lend
- *            to give_back.
- * Errors     false, and then *reterr_failure says why. true leaves it untouched.
+ * Threads    setup, open, close, gauges, check: one thread at a time. The rest: any thread, each
+ * with a connection of its own. Ownership  What open gives is the target's until close. A
+ * connection is the caller's from lend to give_back. Errors     false, and then *reterr_failure
+ * says why. true leaves it untouched.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOLPROOF_HARNESS_TARGET_H
@@ -21,18 +20,18 @@
 enum harness_access { HARNESS_READ, HARNESS_WRITE };
 
 /* One list: what went wrong, and the counter under which a run books it. */
-#define HARNESS_FAILURE_LIST(X)                                                \
-	X(HARNESS_FAILURE_TIMEOUT, "timeout")       /* no connection in time */    \
-	X(HARNESS_FAILURE_OVERLOADED, "overloaded") /* refused at once */          \
+#define HARNESS_FAILURE_LIST(X)                                                      \
+	X(HARNESS_FAILURE_TIMEOUT, "timeout")       /* no connection in time */      \
+	X(HARNESS_FAILURE_OVERLOADED, "overloaded") /* refused at once */            \
 	X(HARNESS_FAILURE_BUSY, "busy")             /* SQLITE_BUSY, SQLITE_LOCKED */ \
-	X(HARNESS_FAILURE_SQL, "sql")               /* anything else SQLite said */ \
+	X(HARNESS_FAILURE_SQL, "sql")               /* anything else SQLite said */  \
 	X(HARNESS_FAILURE_OTHER, "other")
 
 enum harness_failure_kind {
 #define X(name, text) name,
 	HARNESS_FAILURE_LIST(X)
 #undef X
-	        HARNESS_FAILURE_KINDS
+		HARNESS_FAILURE_KINDS
 };
 
 struct harness_failure {
@@ -54,7 +53,7 @@ struct harness_value {
 struct harness_connection {
 	void *handle;
 	enum harness_access access;
-	uint64_t lent_ns; /* Monotonic time at which the lend returned. */
+	uint64_t lent_ns;  /* Monotonic time at which the lend returned. */
 	uint64_t begun_ns; /* Monotonic time of the outermost begin; 0 outside a transaction. */
 	unsigned depth;    /* Begins that have not ended. */
 };
@@ -95,8 +94,8 @@ struct harness_target {
 	const char *name;  /* "poolproof" */
 	const char *about; /* One line for `--help`. */
 
-	/* Once in the process, before anything there calls SQLite: for what must be configured while
-	 * it is not initialised. May be NULL. */
+	/* Once in the process, before anything there calls SQLite: for what must be configured
+	 * while it is not initialised. May be NULL. */
 	void (*setup)(void);
 	bool (*open)(const struct harness_target_options *options, void **ret_target,
 	             struct harness_failure *reterr_failure);
@@ -120,7 +119,8 @@ struct harness_target {
 	bool (*rollback)(struct harness_connection *connection,
 	                 struct harness_failure *reterr_failure);
 	/* Borrow, begin, body, commit or roll back, give back; retried as the target sees fit.
-	 * A body that returns false with kind HARNESS_FAILURE_OTHER and code 0 asked for a rollback. */
+	 * A body that returns false with kind HARNESS_FAILURE_OTHER and code 0 asked for a
+	 * rollback. */
 	bool (*transact)(void *target, enum harness_access access, uint64_t timeout_ns,
 	                 harness_body_fn *body, void *context,
 	                 struct harness_failure *reterr_failure);

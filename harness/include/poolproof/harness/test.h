@@ -32,36 +32,35 @@ struct test_entry {
 extern struct test_entry *test_entries;
 
 #define TEST(suite, claim) TEST_ROWS(suite, claim, 1)
-#define TEST_ROWS(suite_, claim, rows_)                                                        \
-	static void suite_##__##claim(int row);                                                \
-	static const TTest suite_##__##claim##_test = { #suite_ "/" #claim, suite_##__##claim, \
-		                                        __FILE__, __LINE__ };                  \
-	static struct test_entry suite_##__##claim##_entry = { #suite_,                        \
-		                                               &suite_##__##claim##_test,      \
-		                                               (int)(rows_), NULL };           \
-	__attribute__((constructor)) static void suite_##__##claim##_register(void)            \
-	{                                                                                      \
-		struct test_entry **last = &test_entries;                                      \
-		while (*last != NULL)                                                          \
-			last = &(*last)->next;                                                 \
-		*last = &suite_##__##claim##_entry;                                            \
-	}                                                                                      \
+#define TEST_ROWS(suite_, claim, rows_)                                                            \
+	static void suite_##__##claim(int row);                                                    \
+	static const TTest suite_##__##claim##_test = { #suite_ "/" #claim, suite_##__##claim,     \
+		                                        __FILE__, __LINE__ };                      \
+	static struct test_entry suite_##__##claim##_entry = { #suite_, &suite_##__##claim##_test, \
+		                                               (int)(rows_), NULL };               \
+	__attribute__((constructor)) static void suite_##__##claim##_register(void)                \
+	{                                                                                          \
+		struct test_entry **last = &test_entries;                                          \
+		while (*last != NULL)                                                              \
+			last = &(*last)->next;                                                     \
+		*last = &suite_##__##claim##_entry;                                                \
+	}                                                                                          \
 	static void suite_##__##claim(int row __attribute__((unused)))
 
 #define CHECK(claim) ck_assert_msg((claim), "not so: %s", #claim)
 #define CHECK_MSG(claim, ...) ck_assert_msg((claim), __VA_ARGS__)
-#define CHECK_INT(a, op, b)                                                          \
-	do {                                                                         \
-		intmax_t check_a = (intmax_t)(a), check_b = (intmax_t)(b);           \
+#define CHECK_INT(a, op, b)                                                                       \
+	do {                                                                                      \
+		intmax_t check_a = (intmax_t)(a), check_b = (intmax_t)(b);                        \
 		ck_assert_msg(check_a op check_b, "not so: %s %s %s; it is %jd and %jd", #a, #op, \
-		              #b, check_a, check_b);                                 \
+		              #b, check_a, check_b);                                              \
 	} while (0)
 #define CHECK_STR(a, b) ck_assert_str_eq((a), (b))
-#define CHECK_CONTAINS(text, part)                                                           \
-	do {                                                                                 \
-		const char *check_t = (text), *check_p = (part);                             \
+#define CHECK_CONTAINS(text, part)                                                                \
+	do {                                                                                      \
+		const char *check_t = (text), *check_p = (part);                                  \
 		ck_assert_msg(strstr(check_t, check_p) != NULL, "\"%s\" does not contain \"%s\"", \
-		              check_t, check_p);                                             \
+		              check_t, check_p);                                                  \
 	} while (0)
 #define CLEANUP(function) __attribute__((cleanup(function)))
 
@@ -117,11 +116,11 @@ static inline int test_main(int argc, char **argv)
 	return failed != 0;
 }
 
-#define TEST_MAIN()                              \
-	struct test_entry *test_entries;         \
-	int main(int argc, char **argv)          \
-	{                                        \
-		return test_main(argc, argv);    \
+#define TEST_MAIN()                           \
+	struct test_entry *test_entries;      \
+	int main(int argc, char **argv)       \
+	{                                     \
+		return test_main(argc, argv); \
 	}
 
 #endif
