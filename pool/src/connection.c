@@ -348,9 +348,8 @@ static bool may_be_of_virtual_tables(struct connection *c, unsigned foreign)
 	sqlite3_stmt *stmt;
 	int64_t tables = 0;
 
-	if (statement_take(c, sql, &stmt, NULL) != PP_OK)
-		return false;
-	if (sqlite3_step(stmt) == SQLITE_ROW)
+	/* When it cannot be asked there are none, and the connection is closed. */
+	if (statement_take(c, sql, &stmt, NULL) == PP_OK && sqlite3_step(stmt) == SQLITE_ROW)
 		tables = sqlite3_column_int64(stmt, 0);
 	statements_give_back(&c->statements);
 	return foreign <= tables * STATEMENTS_PER_TABLE;
@@ -393,6 +392,9 @@ bool connection_prove(struct connection *c)
 	int last = sqlite3_extended_errcode(c->db); /* Before anything here changes it. */
 	bool open, foreign;
 
+	/* Before anything is rolled back: the borrower's hooks may be gone with the borrower. */
+	take_hooks_back(c);
+	take_limits_back(c);
 	statements_give_back(&c->statements);
 	foreign = c->foreign || connection_has_foreign(c);
 	open = in_transaction(c);
@@ -402,8 +404,6 @@ bool connection_prove(struct connection *c)
 		foreign = settle_foreign(c);
 	if (!sqlite3_get_autocommit(c->db))
 		roll_back(c);
-	take_hooks_back(c);
-	take_limits_back(c);
 	c->deadline_ns = UINT64_MAX;
 	book_dirt(c, open, foreign);
 	return !foreign && c->dirty == 0 && !in_transaction(c) &&

@@ -55,6 +55,7 @@ struct report_gate {
 	struct report_pair when[REPORT_WHEN_MAX];
 	unsigned when_count;
 	double confidence; /* conf=, per cent; 0: none. */
+	double tolerance;  /* tolerance= of a ratchet, in points. */
 };
 
 struct report_gates {

@@ -17,7 +17,7 @@ static const char *const functions[] = { "p50", "p90", "p99",   "p99.9",      "m
 static const char *const operators[] = { "==", "!=", "<", "<=", ">", ">=" };
 static const char *const label_names[] = { "component", "kind", "state", "tool" };
 static const char *const when_names[] = { "variant", "under", "target" };
-static const char *const option_names[] = { "when", "variant", "under", "target", "conf" };
+static const char *const option_names[] = { "when", "variant", "under", "target", "conf", "tolerance" };
 static const char *const kinds[] = { "definite", "indirect", "possible", "reachable" };
 static const char *const states[] = { "new", "known" };
 static const char *const tools[] = { "memcheck", "helgrind" };
@@ -232,7 +232,7 @@ static void left_side(struct parser *p, struct report_gate *gate)
 
 static void unknown_option(struct parser *p, const char *name)
 {
-	WRONG(p, "unknown option \"%s\"%s; known: when variant=, under=, target=; conf=", name,
+	WRONG(p, "unknown option \"%s\"%s; known: when variant=, under=, target=; conf=; tolerance=", name,
 	      report_hint(p->arena, name, option_names, COUNT(option_names)));
 }
 
@@ -319,6 +319,15 @@ static void confidence(struct parser *p, struct report_gate *gate)
 		WRONG(p, "conf= is known for percentiles only, not for %s", gate->left);
 }
 
+static void tolerance(struct parser *p, struct report_gate *gate)
+{
+	gate->tolerance = number(p);
+	if (gate->tolerance < 0 || gate->tolerance > 5)
+		WRONG(p, "tolerance= is 0 to 5 points, such as tolerance=0.3");
+	if (gate->severity != REPORT_SEVERITY_RATCHET)
+		WRONG(p, "tolerance= is for ratchet lines only, not for %s", gate->left);
+}
+
 static void when(struct parser *p, struct report_gate *gate, const char *key)
 {
 	struct report_pair *pair;
@@ -353,6 +362,8 @@ static void options(struct parser *p, struct report_gate *gate)
 			WRONG(p, "option %s lacks its value: write %s=…", key, key);
 		else if (strcmp(key, "conf") == 0)
 			confidence(p, gate);
+		else if (strcmp(key, "tolerance") == 0)
+			tolerance(p, gate);
 		else
 			when(p, gate, key);
 	}
