@@ -102,16 +102,33 @@ static int on_busy(void *context, int calls)
 	return 1;
 }
 
-/* Whatever the borrower put there; cheap, so it is done without asking. */
-static void take_hooks_back(struct connection *c)
+/* Who ends a transaction is told by these two, which a borrower may have replaced. */
+void connection_watch(struct connection *c)
 {
 	sqlite3_commit_hook(c->db, on_commit, c);
 	sqlite3_rollback_hook(c->db, on_rollback, c);
+}
+
+/* Only in an SQLite built with SQLITE_ENABLE_PREUPDATE_HOOK, as Debian's is. */
+extern void *sqlite3_preupdate_hook(sqlite3 *db,
+                                    void (*hook)(void *, sqlite3 *, int, char const *, char const *,
+                                                 sqlite3_int64, sqlite3_int64),
+                                    void *context) __attribute__((weak));
+
+/* Whatever the borrower put there; cheap, so it is done without asking. */
+static void take_hooks_back(struct connection *c)
+{
+	connection_watch(c);
 	sqlite3_update_hook(c->db, NULL, NULL);
 	sqlite3_wal_autocheckpoint(c->db, WAL_PAGES);
 	sqlite3_busy_handler(c->db, on_busy, c);
 	sqlite3_progress_handler(c->db, 0, NULL, NULL);
 	sqlite3_trace_v2(c->db, 0, NULL, NULL);
+	sqlite3_autovacuum_pages(c->db, NULL, NULL, NULL);
+	if (sqlite3_preupdate_hook != NULL)
+		sqlite3_preupdate_hook(c->db, NULL, NULL);
+	sqlite3_extended_result_codes(c->db, 1);
+	sqlite3_set_last_insert_rowid(c->db, 0);
 }
 
 static void take_limits_back(struct connection *c)
@@ -158,7 +175,11 @@ static enum pp_status set_journal(struct connection *c, struct pp_error *error)
 			"the journal mode stays \"%s\": is the database in use elsewhere, or "
 			"on a network file system?",
 			mode);
-	c->pool->gated = strcmp(mode, "wal") != 0;
+	if (!c->pool->filled)
+		c->pool->gated = strcmp(mode, "wal") != 0;
+	else if (c->pool->gated != (strcmp(mode, "wal") != 0))
+		return error_set(error, PP_SQLITE, "open",
+		                 "the journal mode is now \"%s\": open the pool anew", mode);
 	return PP_OK;
 }
 
@@ -215,6 +236,7 @@ static int handle_open(struct connection *c, struct account *account)
 	mutex_bind(account);
 	rc = sqlite3_open_v2(memdb ? c->pool->identity.name : c->pool->path, &c->db,
 	                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_EXRESCODE |
+	                             SQLITE_OPEN_PRIVATECACHE |
 	                             (memdb ? SQLITE_OPEN_CREATE : 0),
 	                     vfs_name(memdb));
 	mutex_bind(NULL);
@@ -227,11 +249,12 @@ static void forget(struct connection *c)
 	c->db = NULL;
 	c->begin = c->commit = c->rollback = NULL;
 	c->depth = c->dirty = 0;
-	c->dead = c->committing = c->at_work = c->foreign = c->tolerates = false;
+	c->dead = c->committing = c->at_work = c->foreign = c->tolerates = c->discard = false;
+	sqlite3_randomness(sizeof c->salt, &c->salt);
 	c->deadline_ns = UINT64_MAX;
 }
 
-enum pp_status connection_open(struct connection *c, struct pp_error *error)
+enum pp_status connection_open(struct connection *c, uint64_t until, struct pp_error *error)
 {
 	struct account *account = account_open(c->pool->account);
 	enum pp_status status;
@@ -240,6 +263,7 @@ enum pp_status connection_open(struct connection *c, struct pp_error *error)
 	if (account == NULL && memory_accounting() != PP_ACCOUNTING_OFF)
 		return error_set(error, PP_NOMEM, "open", "no account is free for a connection");
 	forget(c);
+	c->deadline_ns = until; /* Opening may meet other processes' locks. */
 	atomic_store(&c->account, account);
 	statements_init(&c->statements, c->pool->config.statements_max,
 	                c->pool->config.statements_bytes_max);
@@ -315,6 +339,20 @@ static bool in_transaction(const struct connection *c)
 	return !sqlite3_get_autocommit(c->db) || sqlite3_txn_state(c->db, NULL) != SQLITE_TXN_NONE;
 }
 
+/* FTS and R-Tree write the names of their shadow tables so, and hardly anybody else does. */
+static bool is_ours_or_shadow(const struct connection *c, sqlite3_stmt *stmt)
+{
+	const char *text = sqlite3_sql(stmt);
+
+	if (stmt == c->begin || stmt == c->commit || stmt == c->rollback)
+		return true;
+	for (const struct statement *e = c->statements.newest; e != NULL; e = e->older)
+		if (e->stmt == stmt)
+			return true;
+	return text != NULL &&
+	       (strstr(text, "'main'.") != NULL || strstr(text, "\"main\".") != NULL);
+}
+
 /* Statements that are not ours are reset, never finalized: their owner still has them. A blob's
  * hidden statement has no text and is left alone; its owner would read through a cursor that
  * is gone. BEGIN and ROLLBACK then take the write lock from whatever still runs. Returns whether
@@ -325,7 +363,7 @@ static bool stop_foreign(struct connection *c, unsigned *ret_count)
 
 	*ret_count = 0;
 	for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(c->db, s)) != NULL; ++*ret_count) {
-		busy |= sqlite3_stmt_busy(s) || sqlite3_sql(s) == NULL;
+		busy |= sqlite3_stmt_busy(s) || !is_ours_or_shadow(c, s);
 		if (sqlite3_sql(s) != NULL)
 			sqlite3_reset(s);
 	}
@@ -365,7 +403,10 @@ static void roll_back(struct connection *c)
 static bool settle_foreign(struct connection *c)
 {
 	unsigned foreign;
-	bool busy = stop_foreign(c, &foreign);
+	bool busy;
+
+	c->deadline_ns = 0; /* Giving back waits for no other process. */
+	busy = stop_foreign(c, &foreign);
 
 	if (!sqlite3_get_autocommit(c->db))
 		roll_back(c);
@@ -407,5 +448,5 @@ bool connection_prove(struct connection *c)
 	c->deadline_ns = UINT64_MAX;
 	book_dirt(c, open, foreign);
 	return !foreign && c->dirty == 0 && !in_transaction(c) &&
-	       pp_class_of(last) != PP_DISCARD_CONNECTION;
+	       !c->discard && pp_class_of(last) != PP_DISCARD_CONNECTION;
 }

@@ -77,7 +77,6 @@ enum pp_class pp_class_of(int code)
 	case SQLITE_BUSY:
 	case SQLITE_PROTOCOL:
 		return PP_RETRY_TRANSACTION;
-	case SQLITE_LOCKED:
 	case SQLITE_SCHEMA:
 		return PP_RETRY_STATEMENT;
 	case SQLITE_IOERR:

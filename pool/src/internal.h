@@ -80,6 +80,8 @@ struct connection {
 
 	unsigned dirty; /* What the authorizer saw since the opening. */
 	bool foreign;   /* A statement that is not ours was met in this lease. */
+	bool discard;   /* An error was met after which it is not kept. */
+	uint64_t salt;  /* In the names of its savepoints. */
 	bool tolerates; /* Statements that are not ours are there, and taken for virtual tables'. */
 
 	uint64_t deadline_ns;   /* No busy wait goes past it. */
@@ -87,11 +89,14 @@ struct connection {
 };
 
 /* Open the handle of a connection whose pool and lane are set. On failure nothing is left. */
-enum pp_status connection_open(struct connection *connection, struct pp_error *reterr_error);
+enum pp_status connection_open(struct connection *connection, uint64_t until_ns,
+                               struct pp_error *reterr_error);
 /* Close; returns true when nothing of it is left. */
 bool connection_close(struct connection *connection);
 /* Look at what the borrower gave back and mend it. false: it has to be closed. */
 bool connection_prove(struct connection *connection);
+/* Install the hooks that tell who ends a transaction. */
+void connection_watch(struct connection *connection);
 /* What a transaction on it begins with: never freed, errors point to it. */
 const char *connection_begin_sql(const struct connection *connection);
 /* A statement is there that the pool did not prepare, and it is the newest. */
@@ -182,14 +187,16 @@ struct pp_pool {
 	/* Guarded by registry_mutex: */
 	enum pool_state state;
 	unsigned references;
+	bool being_closed; /* A thread is in pp_close() with it. */
 	struct identity identity;
 
 	/* Set while opening, constant until the pool is unused again: */
 	struct pp_config config; /* Defaults filled in; path is owned. */
 	char *path;
-	struct account *account;
-	void *memory; /* The block the slots are in. */
-	bool gated;   /* Readers and the writer exclude each other. */
+	struct account *_Atomic account; /* Atomic: errors of late-comers read it. */
+	struct connection anchor; /* memdb: never lent, closed last. */
+	bool gated;  /* Readers and the writer exclude each other. */
+	bool filled; /* From here on gated does not change. */
 	struct lane lanes[LANES];
 
 	/* The closer waits on these; they outlive what they serve. */
@@ -208,8 +215,6 @@ void line_give_back(struct pp_pool *pool, struct slot *slot, enum slot_state sta
 /* Let nobody in, wake everybody, take every slot out; returns how many were still lent when the
  * deadline passed. */
 unsigned line_close(struct pp_pool *pool, uint64_t deadline_ns);
-/* After line_close() returned 0: forget the slots, before they are freed. */
-void line_detach(struct pp_pool *pool);
 unsigned lane_count_in(const struct lane *lane, enum slot_state state);
 
 static inline struct lane *pool_lane(struct pp_pool *pool, enum pp_lane lane)

@@ -21,18 +21,20 @@ struct slot *lease_slot(const struct pp_lease *lease)
 }
 
 /* The slot is ours: count it, and open its connection when there is none. */
-static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot, struct pp_lease *ret_lease,
-                                struct pp_error *error)
+static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot, struct pp_deadline deadline,
+                                struct pp_lease *ret_lease, struct pp_error *error)
 {
 	uint64_t generation;
 
 	if (slot->connection.db == NULL) {
-		enum pp_status status = connection_open(&slot->connection, error);
+		uint64_t until = deadline_ns(pool, deadline);
+		enum pp_status status = connection_open(&slot->connection, until, error);
 
 		if (status != PP_OK) {
 			line_give_back(pool, slot, SLOT_EMPTY);
 			return status;
 		}
+		slot->connection.deadline_ns = UINT64_MAX;
 		atomic_store_explicit(&slot->open, 1, memory_order_relaxed);
 	}
 	generation = atomic_load_explicit(&slot->generation, memory_order_relaxed) + 1;
@@ -69,7 +71,7 @@ enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_
 			return status;
 		}
 	}
-	status = slot_lend(pool, slot, ret_lease, error);
+	status = slot_lend(pool, slot, deadline, ret_lease, error);
 	if (status != PP_OK)
 		error_pool(error, pool);
 	return status;

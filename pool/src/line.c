@@ -131,8 +131,10 @@ static bool overdue(const struct pp_pool *pool, const struct waiter *head, uint6
  * keeps newcomers from overtaking. */
 static void serve(struct pp_pool *pool, struct line *line)
 {
-	if (line->closing)
+	if (line->closing) {
 		pthread_cond_broadcast(&line->drained);
+		return; /* Nobody is let in any more. */
+	}
 	while (line->head != NULL) {
 		struct waiter *head = line->head;
 		struct slot *slot;
@@ -157,7 +159,7 @@ static void serve(struct pp_pool *pool, struct line *line)
 		line->lanes[head->lane - PP_READ].handovers++;
 		pthread_cond_signal(&head->wake);
 	}
-	atomic_store_explicit(&line->strict, line->closing, memory_order_relaxed);
+	atomic_store_explicit(&line->strict, false, memory_order_relaxed);
 }
 
 /* Until when the waiter may sleep: the head looks again when it has waited long enough. */
@@ -291,18 +293,12 @@ unsigned line_close(struct pp_pool *pool, uint64_t deadline)
 		pthread_mutex_lock(&lane->line->mutex);
 		while ((here = lane_shut(lane)) > 0 && clock_ns() < deadline)
 			clock_wait(&lane->line->drained, &lane->line->mutex, deadline);
+		/* Those who stood in the line have been woken and leave at once; until then they
+		 * are in it. */
+		while (here == 0 && lane->line->count > 0)
+			clock_wait(&lane->line->drained, &lane->line->mutex, UINT64_MAX);
 		pthread_mutex_unlock(&lane->line->mutex);
 		lent += here;
 	}
 	return lent;
-}
-
-void line_detach(struct pp_pool *pool)
-{
-	for (unsigned l = 0; l < LANES; l++) {
-		pthread_mutex_lock(&pool->lanes[l].line->mutex);
-		pool->lanes[l].count = 0;
-		pool->lanes[l].slots = NULL;
-		pthread_mutex_unlock(&pool->lanes[l].line->mutex);
-	}
 }

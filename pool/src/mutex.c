@@ -4,7 +4,8 @@
  * To know before reading: a pool's connection is used by one thread at a time, whoever holds its
  * lease, and passing it on orders memory (line.c). So its mutex need not lock: entering makes
  * its account current, leaving restores the one before. SQLite nests these properly (a backup
- * enters two, and leaves them in reverse). Every other mutex is a real one.
+ * enters two, and leaves them in reverse). Every other mutex is a real one; another connection's
+ * makes "nobody" current, so that its memory is not booked to a pool's that it works with.
  */
 /* SPDX-License-Identifier: MIT */
 #include "memory.h"
@@ -15,6 +16,7 @@
 struct sqlite3_mutex {
 	pthread_mutex_t real;
 	struct account *account; /* Not NULL: a pool connection's; real is not used. */
+	bool recursive;          /* NULL and recursive: another connection's, real is held. */
 	struct account *before;  /* What was current when it was entered first. */
 	unsigned depth;
 };
@@ -67,6 +69,7 @@ static sqlite3_mutex *alloc(int type)
 	*mutex = (struct sqlite3_mutex){ 0 };
 	if (type == SQLITE_MUTEX_RECURSIVE) {
 		/* The first recursive mutex of sqlite3_open_v2() is the connection's. */
+		mutex->recursive = true;
 		mutex->account = binding;
 		binding = NULL;
 		init_recursive(&mutex->real);
@@ -90,26 +93,27 @@ static void account_mutex_enter(sqlite3_mutex *mutex)
 
 static void enter(sqlite3_mutex *mutex)
 {
-	if (mutex->account != NULL)
-		account_mutex_enter(mutex);
-	else
+	if (mutex->account == NULL)
 		pthread_mutex_lock(&mutex->real);
+	if (mutex->recursive)
+		account_mutex_enter(mutex);
 }
 
 static int try_enter(sqlite3_mutex *mutex)
 {
-	if (mutex->account == NULL)
-		return pthread_mutex_trylock(&mutex->real) == 0 ? SQLITE_OK : SQLITE_BUSY;
-	account_mutex_enter(mutex);
+	if (mutex->account == NULL && pthread_mutex_trylock(&mutex->real) != 0)
+		return SQLITE_BUSY;
+	if (mutex->recursive)
+		account_mutex_enter(mutex);
 	return SQLITE_OK;
 }
 
 static void leave(sqlite3_mutex *mutex)
 {
+	if (mutex->recursive && --mutex->depth == 0)
+		account_enter(mutex->before);
 	if (mutex->account == NULL)
 		pthread_mutex_unlock(&mutex->real);
-	else if (--mutex->depth == 0)
-		account_enter(mutex->before);
 }
 
 const sqlite3_mutex_methods mutex_methods = {

@@ -19,6 +19,9 @@
 #include <unistd.h>
 
 static struct pp_pool pools[PP_POOLS_MAX];
+/* A row of slots for each. Like the rows never freed: a thread in pp_acquire() may look at a slot
+ * while another closes the pool. Untouched, they cost no memory. */
+static struct slot slot_table[PP_POOLS_MAX][PP_READERS_MAX + 1];
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t registry_changed = PTHREAD_COND_INITIALIZER;
 
@@ -205,7 +208,7 @@ static enum pp_status row_share(struct pp_pool *row, const struct pp_config *con
 static enum pp_status row_claim(const struct identity *identity, const struct pp_config *config,
                                 struct pp_pool **ret_row, bool *ret_new, struct pp_error *error)
 {
-	struct pp_pool *row;
+	struct pp_pool *row = NULL;
 	enum pp_status status = PP_OK;
 
 	pthread_mutex_lock(&registry_mutex);
@@ -231,30 +234,49 @@ static void row_settle(struct pp_pool *row, enum pool_state state)
 {
 	pthread_mutex_lock(&registry_mutex);
 	row->state = state;
+	row->being_closed = false;
 	pthread_cond_broadcast(&registry_changed);
 	pthread_mutex_unlock(&registry_mutex);
 }
 
 /* --- Filling a row ----------------------------------------------------------------------- */
 
+/* Connections are opened again later, when the working directory may be another. */
+static char *path_resolve(const struct pp_pool *pool)
+{
+	char *resolved = pool->identity.memdb ? NULL : realpath(pool->config.path, NULL);
+	char *path = sqlite3_mprintf("%s", resolved != NULL ? resolved : pool->config.path);
+
+	free(resolved);
+	return path;
+}
+
+/* The generation goes on from the row's last pool: a lease of that one never fits again. */
+static void slot_init(struct slot *slot, struct pp_pool *pool, enum pp_lane lane)
+{
+	struct statements *s = &slot->connection.statements;
+
+	slot->connection.pool = pool;
+	slot->connection.lane = lane;
+	atomic_store(&slot->open, 0);
+	atomic_store(&slot->since_ms, 0);
+	atomic_store(&slot->acquires, 0);
+	atomic_store(&s->hits, 0);
+	atomic_store(&s->misses, 0);
+	atomic_store(&s->evictions, 0);
+	atomic_store(&slot->state, SLOT_EMPTY);
+}
+
 static enum pp_status slots_make(struct pp_pool *pool, struct pp_error *error)
 {
-	size_t total = pool->config.readers + 1, size = total * sizeof(struct slot);
-	struct slot *slots;
+	struct slot *slots = slot_table[pool - pools];
 
-	/* sqlite3_malloc64() aligns to eight bytes; a slot wants its own cache line. */
-	pool->memory = sqlite3_malloc64(size + CACHE_LINE);
-	pool->path = sqlite3_mprintf("%s", pool->config.path);
-	if (pool->memory == NULL || pool->path == NULL)
-		return error_set(error, PP_NOMEM, "open", "no memory for %zu slots", total);
+	pool->path = path_resolve(pool);
+	if (pool->path == NULL)
+		return error_set(error, PP_NOMEM, "open", "no memory for the path");
 	pool->config.path = pool->path;
-	slots = (struct slot *)(((uintptr_t)pool->memory + CACHE_LINE - 1) &
-	                        ~(uintptr_t)(CACHE_LINE - 1));
-	memset((void *)slots, 0, size);
-	for (size_t i = 0; i < total; i++) {
-		slots[i].connection.pool = pool;
-		slots[i].connection.lane = i == 0 ? PP_WRITE : PP_READ;
-	}
+	for (unsigned i = 0; i <= pool->config.readers; i++)
+		slot_init(&slots[i], pool, i == 0 ? PP_WRITE : PP_READ);
 	*pool_lane(pool, PP_WRITE) = (struct lane){ slots, 1, &pool->lines[1] };
 	*pool_lane(pool, PP_READ) =
 		(struct lane){ slots + 1, pool->config.readers, &pool->lines[0] };
@@ -263,10 +285,20 @@ static enum pp_status slots_make(struct pp_pool *pool, struct pp_error *error)
 
 static enum pp_status connections_open(struct pp_pool *pool, struct pp_error *error)
 {
+	/* memdb's store goes with its last connection, and every lent one may be retired. */
+	if (pool->identity.memdb) {
+		enum pp_status status;
+
+		pool->anchor.pool = pool;
+		pool->anchor.lane = PP_WRITE;
+		status = connection_open(&pool->anchor, UINT64_MAX, error);
+		if (status != PP_OK)
+			return status;
+	}
 	for (unsigned l = LANES; l-- > 0;) /* The writer first. */
 		for (unsigned i = 0; i < pool->lanes[l].count; i++) {
 			struct slot *slot = &pool->lanes[l].slots[i];
-			enum pp_status status = connection_open(&slot->connection, error);
+			enum pp_status status = connection_open(&slot->connection, UINT64_MAX, error);
 
 			if (status != PP_OK)
 				return status;
@@ -276,29 +308,29 @@ static enum pp_status connections_open(struct pp_pool *pool, struct pp_error *er
 	return PP_OK;
 }
 
+static void connection_empty(struct connection *connection, struct pp_closing *closing)
+{
+	struct account *account = atomic_load(&connection->account);
+
+	if (!connection_close(connection)) {
+		closing->parked++;
+		closing->residue_bytes += account_bytes(account);
+	}
+}
+
 /* Everything the row holds, also when it is half filled; readers before the writer, whose close
  * checkpoints. What is left is what somebody else still holds. */
 static void row_empty(struct pp_pool *pool, struct pp_closing *ret_closing)
 {
-	struct lane lanes[LANES] = { pool->lanes[0], pool->lanes[1] };
-
 	*ret_closing = (struct pp_closing){ 0 };
-	if (lanes[0].line != NULL)
-		line_detach(pool);
 	for (unsigned l = 0; l < LANES; l++)
-		for (unsigned i = 0; i < lanes[l].count; i++) {
-			struct account *account =
-				atomic_load(&lanes[l].slots[i].connection.account);
-
-			if (!connection_close(&lanes[l].slots[i].connection)) {
-				ret_closing->parked++;
-				ret_closing->residue_bytes += account_bytes(account);
-			}
-		}
-	sqlite3_free(pool->memory);
+		for (unsigned i = 0; i < pool->lanes[l].count; i++)
+			connection_empty(&pool->lanes[l].slots[i].connection, ret_closing);
+	if (pool->anchor.db != NULL)
+		connection_empty(&pool->anchor, ret_closing);
 	sqlite3_free(pool->path);
 	ret_closing->residue_bytes += account_close(pool->account);
-	pool->memory = pool->path = NULL;
+	pool->path = NULL;
 	pool->account = NULL;
 }
 
@@ -309,7 +341,7 @@ static enum pp_status row_fill(struct pp_pool *pool, const struct pp_config *con
 	enum pp_status status;
 
 	pool->config = *config;
-	pool->gated = false;
+	pool->gated = pool->filled = false;
 	pool->counters = (struct counters){ 0 };
 	for (unsigned l = 0; l < LANES; l++) {
 		line_init(&pool->lines[l]);
@@ -325,6 +357,7 @@ static enum pp_status row_fill(struct pp_pool *pool, const struct pp_config *con
 		status = connections_open(pool, error);
 	if (pool->gated)
 		pool_lane(pool, PP_WRITE)->line = pool_lane(pool, PP_READ)->line;
+	pool->filled = true;
 	return status;
 }
 
@@ -334,7 +367,7 @@ enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct pp_config config;
 	struct identity identity = { 0 };
-	struct pp_pool *row;
+	struct pp_pool *row = NULL;
 	bool made = false, new = false;
 	enum pp_status status;
 	int rc;
@@ -357,6 +390,8 @@ enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
 	status = identify(&config, &identity, &made, reterr_error);
 	if (status == PP_OK)
 		status = row_claim(&identity, &config, &row, &new, reterr_error);
+	if (status != PP_OK && made)
+		unmake(config.path);
 	if (status == PP_OK && new) {
 		status = row_fill(row, &config, reterr_error);
 		if (status != PP_OK) {
@@ -382,13 +417,15 @@ static bool row_drop(struct pp_pool *pool, enum pp_status *ret_status)
 
 	*ret_status = PP_OK;
 	pthread_mutex_lock(&registry_mutex);
-	if (pool->state != POOL_OPEN && pool->state != POOL_CLOSING)
+	if ((pool->state != POOL_OPEN && pool->state != POOL_CLOSING) || pool->being_closed)
 		*ret_status = PP_CLOSED;
 	last = *ret_status == PP_OK && pool->references == 1;
 	if (last)
 		pool->state = POOL_CLOSING;
 	else if (*ret_status == PP_OK)
 		pool->references--;
+	if (last)
+		pool->being_closed = true; /* By this thread; another's pp_close() is refused. */
 	pthread_mutex_unlock(&registry_mutex);
 	return last;
 }
@@ -409,6 +446,7 @@ enum pp_status pp_close(struct pp_pool *pool, struct pp_deadline deadline,
 		closing.leased = line_close(pool, until);
 		if (closing.leased > 0) {
 			status = PP_LEASED;
+			row_settle(pool, POOL_CLOSING);
 		} else {
 			row_empty(pool, &closing);
 			row_settle(pool, POOL_UNUSED);

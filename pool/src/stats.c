@@ -69,7 +69,8 @@ enum pp_status pp_stats_read(struct pp_pool *pool, struct pp_stats *ret_stats)
 		.lost = get(&c->lost),
 		.retries = get(&c->retries),
 		.accounting = memory_accounting(),
-		.pool_bytes = account_bytes(pool->account),
+		.pool_bytes = account_bytes(pool->account) +
+		              account_bytes(atomic_load(&pool->anchor.account)),
 		.foreign_bytes = accounts_foreign_bytes(),
 	};
 	lane_read(pool, PP_READ, &ret_stats->read, ret_stats);

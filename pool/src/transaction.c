@@ -29,15 +29,16 @@ static int step(sqlite3_stmt *stmt)
 	return rc == SQLITE_DONE ? SQLITE_OK : reset != SQLITE_OK ? reset : rc;
 }
 
-/* SAVEPOINT, RELEASE or ROLLBACK TO of the level depth, from the cache. */
+/* SAVEPOINT, RELEASE or ROLLBACK TO of the level depth, from the cache. A borrower cannot guess the
+ * name: with one of his own of that name a ROLLBACK TO would undo too little. */
 static int savepoint(struct connection *c, const char *verb, unsigned depth, struct pp_error *error)
 {
-	char sql[48];
+	char sql[64];
 	sqlite3_stmt *stmt;
 	enum pp_status status;
 	int rc;
 
-	snprintf(sql, sizeof sql, "%s pp_%u", verb, depth);
+	snprintf(sql, sizeof sql, "%s pp_%016llx_%u", verb, (unsigned long long)c->salt, depth);
 	status = statement_take(c, sql, &stmt, error);
 	if (status != PP_OK)
 		return status == PP_NOMEM ? SQLITE_NOMEM : sqlite3_extended_errcode(c->db);
@@ -97,6 +98,7 @@ static enum pp_status begin(struct connection *c, struct pp_error *error)
 	rc = step(c->begin);
 	if (rc != SQLITE_OK)
 		return error_sqlite(error, c->db, rc, connection_begin_sql(c), NULL);
+	connection_watch(c);
 	c->depth = 1;
 	c->dead = false;
 	c->rollbacks_at_begin = c->rollbacks;
@@ -139,6 +141,7 @@ static enum pp_status commit_outermost(struct connection *c, struct pp_error *er
 	/* The first error is the one to tell; the rollback's own is not. */
 	enum pp_status status = error_sqlite(error, c->db, rc, "COMMIT", NULL);
 
+	c->discard |= pp_class_of(rc) == PP_DISCARD_CONNECTION;
 	roll_back_all(c, NULL);
 	book_end(c, false, false);
 	return status;
@@ -241,6 +244,7 @@ static enum pp_status work_failed(struct connection *c, enum pp_status status,
 {
 	int code = sqlite3_extended_errcode(c->db);
 
+	c->discard |= pp_class_of(code) == PP_DISCARD_CONNECTION;
 	if (status == PP_SQLITE && is_error(code))
 		return error_sqlite(error, c->db, code, "work", NULL);
 	return error_set(error, status, "work", "%s", pp_status_text(status));

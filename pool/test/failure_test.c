@@ -2,6 +2,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "fixture.h"
 
+#include "internal.h"
+
 /* --- Savepoints --------------------------------------------------------------------------- */
 
 static int64_t rows_now(struct pp_pool *pool)
@@ -28,7 +30,7 @@ TEST(savepoint, that_cannot_be_prepared_begins_nothing)
 	sqlite3_limit(lease.db, SQLITE_LIMIT_SQL_LENGTH, 5);
 	CHECK_INT(pp_begin(&lease, &error), ==, PP_SQLITE);
 	CHECK_INT(error.sqlite_code, ==, SQLITE_TOOBIG);
-	CHECK_STR(error.sql, "SAVEPOINT pp_1");
+	CHECK_CONTAINS(error.sql, "SAVEPOINT pp_");
 	must(pp_commit(&lease, &error), &error);
 	CHECK_INT(pp_commit(&lease, &error), ==, PP_MISUSE);
 	pp_release(&lease);
@@ -42,16 +44,20 @@ TEST_ROWS(savepoint, that_was_released_inside_undoes_the_whole, 2)
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
 	struct pp_lease lease = { 0 };
 	struct pp_error error = { 0 };
+	char release[64];
 
 	acquire(f.pool, PP_WRITE, &lease);
 	must(pp_begin(&lease, NULL), NULL);
 	sql(lease.db, "INSERT INTO t VALUES (1, 1)");
 	must(pp_begin(&lease, NULL), NULL);
-	sql(lease.db, "INSERT INTO t VALUES (2, 2); RELEASE pp_1");
+	sql(lease.db, "INSERT INTO t VALUES (2, 2)");
+	snprintf(release, sizeof release, "RELEASE pp_%016llx_1",
+	         (unsigned long long)lease_slot(&lease)->connection.salt);
+	sql(lease.db, release); /* He would have to look into the pool for the name. */
 	if (row == 0) {
 		CHECK_INT(pp_commit(&lease, &error), ==, PP_SQLITE);
 		CHECK_STR(error.doing, "RELEASE");
-		CHECK_CONTAINS(error.message, "no such savepoint: pp_1");
+		CHECK_CONTAINS(error.message, "no such savepoint: pp_");
 	} else {
 		must(pp_rollback(&lease, &error), &error);
 		CHECK(error.doing == NULL); /* Written on failure only. */
@@ -238,7 +244,7 @@ TEST(transact, pauses_longer_from_attempt_to_attempt)
 	struct fixture f =
 		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_with });
 	struct pp_transaction options = { .attempts_max = 9, .deadline = PP_FOREVER };
-	struct job job = { .sql = "SELECT fail_with(6)" }; /* SQLITE_LOCKED: the statement again. */
+	struct job job = { .sql = "SELECT fail_with(262)" }; /* SQLITE_LOCKED_SHAREDCACHE. */
 	struct pp_error error = { 0 };
 
 	CHECK_INT(pp_transact(f.pool, &options, refuse, &job, &error), ==, PP_SQLITE);

@@ -10,7 +10,7 @@ TEST(account, knows_its_own_bytes_and_ends_at_zero)
 	struct pp_stats s = stats(f.pool);
 
 	CHECK_INT(s.accounting, !=, PP_ACCOUNTING_OFF);
-	CHECK_INT(s.pool_bytes, >, 1000);
+	CHECK_INT(s.pool_bytes, >, 100);
 	CHECK_INT(s.connections_bytes, >, 50000); /* Three connections with a schema each. */
 	CHECK_INT(s.parked, ==, 0);
 }
