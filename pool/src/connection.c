@@ -183,26 +183,30 @@ static enum pp_status set_journal(struct connection *c, struct pp_error *error)
 	return PP_OK;
 }
 
-/* A row from the file itself: SQLite opens anything, and looks at it when it must. */
-static enum pp_status configure(struct connection *c, struct pp_error *error)
+static enum pp_status call_on_open(struct connection *c, struct pp_error *error)
 {
 	const struct pp_config *config = &c->pool->config;
-	enum pp_status status = run(c, "PRAGMA schema_version", error);
+	int rc = SQLITE_OK;
 
+	if (config->on_open != NULL)
+		rc = config->on_open(c->db, config->on_open_context);
+	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "on_open", NULL);
+}
+
+/* First on_open: a key or a page size must be set before the file is looked at. Then a look at it:
+ * SQLite opens anything. */
+static enum pp_status configure(struct connection *c, struct pp_error *error)
+{
+	bool full = c->pool->config.synchronous == PP_SYNCHRONOUS_FULL;
+	enum pp_status status = call_on_open(c, error);
+
+	if (status == PP_OK)
+		status = run(c, "PRAGMA schema_version", error);
 	if (status == PP_OK && c->lane == PP_WRITE)
 		status = set_journal(c, error);
 	if (status == PP_OK)
-		status = run(c,
-		             config->synchronous == PP_SYNCHRONOUS_FULL
-		                     ? "PRAGMA synchronous=FULL"
-		                     : "PRAGMA synchronous=NORMAL",
+		status = run(c, full ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL",
 		             error);
-	if (status == PP_OK && config->on_open != NULL) {
-		int rc = config->on_open(c->db, config->on_open_context);
-
-		if (rc != SQLITE_OK)
-			return error_sqlite(error, c->db, rc, "on_open", NULL);
-	}
 	if (status == PP_OK && c->lane == PP_READ)
 		status = run(c, "PRAGMA query_only=ON", error);
 	return status;
@@ -236,8 +240,7 @@ static int handle_open(struct connection *c, struct account *account)
 	mutex_bind(account);
 	rc = sqlite3_open_v2(memdb ? c->pool->identity.name : c->pool->path, &c->db,
 	                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_EXRESCODE |
-	                             SQLITE_OPEN_PRIVATECACHE |
-	                             (memdb ? SQLITE_OPEN_CREATE : 0),
+	                             SQLITE_OPEN_PRIVATECACHE | (memdb ? SQLITE_OPEN_CREATE : 0),
 	                     vfs_name(memdb));
 	mutex_bind(NULL);
 	account_enter(before);
@@ -447,6 +450,6 @@ bool connection_prove(struct connection *c)
 		roll_back(c);
 	c->deadline_ns = UINT64_MAX;
 	book_dirt(c, open, foreign);
-	return !foreign && c->dirty == 0 && !in_transaction(c) &&
-	       !c->discard && pp_class_of(last) != PP_DISCARD_CONNECTION;
+	return !foreign && c->dirty == 0 && !in_transaction(c) && !c->discard &&
+	       pp_class_of(last) != PP_DISCARD_CONNECTION;
 }

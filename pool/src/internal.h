@@ -194,9 +194,9 @@ struct pp_pool {
 	struct pp_config config; /* Defaults filled in; path is owned. */
 	char *path;
 	struct account *_Atomic account; /* Atomic: errors of late-comers read it. */
-	struct connection anchor; /* memdb: never lent, closed last. */
-	bool gated;  /* Readers and the writer exclude each other. */
-	bool filled; /* From here on gated does not change. */
+	struct connection anchor;        /* memdb: never lent, closed last. */
+	bool gated;                      /* Readers and the writer exclude each other. */
+	bool filled;                     /* From here on gated does not change. */
 	struct lane lanes[LANES];
 
 	/* The closer waits on these; they outlive what they serve. */

@@ -21,8 +21,9 @@ struct slot *lease_slot(const struct pp_lease *lease)
 }
 
 /* The slot is ours: count it, and open its connection when there is none. */
-static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot, struct pp_deadline deadline,
-                                struct pp_lease *ret_lease, struct pp_error *error)
+static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot,
+                                struct pp_deadline deadline, struct pp_lease *ret_lease,
+                                struct pp_error *error)
 {
 	uint64_t generation;
 

@@ -298,7 +298,8 @@ static enum pp_status connections_open(struct pp_pool *pool, struct pp_error *er
 	for (unsigned l = LANES; l-- > 0;) /* The writer first. */
 		for (unsigned i = 0; i < pool->lanes[l].count; i++) {
 			struct slot *slot = &pool->lanes[l].slots[i];
-			enum pp_status status = connection_open(&slot->connection, UINT64_MAX, error);
+			enum pp_status status =
+				connection_open(&slot->connection, UINT64_MAX, error);
 
 			if (status != PP_OK)
 				return status;

@@ -1,4 +1,5 @@
-/* What a reader who tried to break the pool found: each a way in which it once did not keep its word. */
+/* What a reader who tried to break the pool found: each a way in which it once did not keep its
+ * word. */
 /* SPDX-License-Identifier: MIT */
 #include "fixture.h"
 
@@ -95,7 +96,8 @@ TEST(transaction, is_not_fooled_by_savepoints_named_like_its_own)
 	acquire(f.pool, PP_WRITE, &lease);
 	must(pp_begin(&lease, NULL), NULL);
 	must(pp_begin(&lease, NULL), NULL);
-	sql(lease.db, "INSERT INTO t VALUES (30, 30); SAVEPOINT pp_1; INSERT INTO t VALUES (31, 31)");
+	sql(lease.db,
+	    "INSERT INTO t VALUES (30, 30); SAVEPOINT pp_1; INSERT INTO t VALUES (31, 31)");
 	must(pp_rollback(&lease, NULL), NULL);
 	must(pp_commit(&lease, NULL), NULL);
 	CHECK_INT(number(lease.db, "SELECT count(*) FROM t"), ==, 0);
@@ -131,8 +133,8 @@ TEST(release, tells_a_borrowers_statement_from_a_virtual_tables)
 
 	acquire(f.pool, PP_WRITE, &lease);
 	sql(lease.db, "CREATE VIRTUAL TABLE v USING fts5(a)");
-	CHECK_INT(sqlite3_prepare_v2(lease.db, "INSERT INTO t VALUES (666, 666)", -1, &mine, NULL), ==,
-	          SQLITE_OK);
+	CHECK_INT(sqlite3_prepare_v2(lease.db, "INSERT INTO t VALUES (666, 666)", -1, &mine, NULL),
+	          ==, SQLITE_OK);
 	pp_release(&lease);
 	CHECK_INT(stats(f.pool).retired, ==, 1);
 	sqlite3_finalize(mine);
@@ -158,6 +160,24 @@ TEST(release, opens_the_same_file_again_wherever_one_is)
 	acquire(f.pool, PP_READ, &lease);
 	CHECK_INT(number(lease.db, "SELECT count(*) FROM here"), ==, 0);
 	pp_release(&lease);
+}
+
+static int set_page_size(sqlite3 *db, void *context)
+{
+	(void)context;
+	return sqlite3_exec(db, "PRAGMA page_size=8192", NULL, NULL, NULL);
+}
+
+/* It came after the file had been looked at, and a page size or a key had no effect. */
+TEST(open, calls_on_open_before_anything_else)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = set_page_size });
+	CLEANUP(pp_release) struct pp_lease lease = { 0 };
+
+	acquire(f.pool, PP_READ, &lease);
+	CHECK_INT(number(lease.db, "PRAGMA page_size"), ==, 8192);
 }
 
 /* What another connection allocates while it works with a pool's is not the pool's. */
@@ -192,7 +212,8 @@ TEST(open, leaves_no_file_when_there_is_no_row)
 
 	for (unsigned i = 0; i < PP_POOLS_MAX; i++) {
 		snprintf(path, sizeof path, "file:/row%u?vfs=memdb", i);
-		must(pp_open(&(struct pp_config){ .path = path, .readers = 1 }, &pools[i], NULL), NULL);
+		must(pp_open(&(struct pp_config){ .path = path, .readers = 1 }, &pools[i], NULL),
+		     NULL);
 	}
 	CHECK_INT(pp_open(&(struct pp_config){ .path = f.path }, &none, NULL), ==, PP_INVALID);
 	CHECK(stat(f.path, &file) != 0);

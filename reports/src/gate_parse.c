@@ -17,7 +17,8 @@ static const char *const functions[] = { "p50", "p90", "p99",   "p99.9",      "m
 static const char *const operators[] = { "==", "!=", "<", "<=", ">", ">=" };
 static const char *const label_names[] = { "component", "kind", "state", "tool" };
 static const char *const when_names[] = { "variant", "under", "target" };
-static const char *const option_names[] = { "when", "variant", "under", "target", "conf", "tolerance" };
+static const char *const option_names[] = { "when",   "variant", "under",
+	                                    "target", "conf",    "tolerance" };
 static const char *const kinds[] = { "definite", "indirect", "possible", "reachable" };
 static const char *const states[] = { "new", "known" };
 static const char *const tools[] = { "memcheck", "helgrind" };
@@ -232,8 +233,9 @@ static void left_side(struct parser *p, struct report_gate *gate)
 
 static void unknown_option(struct parser *p, const char *name)
 {
-	WRONG(p, "unknown option \"%s\"%s; known: when variant=, under=, target=; conf=; tolerance=", name,
-	      report_hint(p->arena, name, option_names, COUNT(option_names)));
+	WRONG(p,
+	      "unknown option \"%s\"%s; known: when variant=, under=, target=; conf=; tolerance=",
+	      name, report_hint(p->arena, name, option_names, COUNT(option_names)));
 }
 
 /* A word after the limit's number: its unit, or an option already. */

@@ -182,10 +182,9 @@ static void against_record(struct judging *j, struct report_result *r, const str
 	}
 	double least = json_number_value(best) - r->gate->tolerance;
 
-	r->limit = r->gate->tolerance == 0
-	                   ? report_print(j->arena, ">= %.2f %% (best)", least)
-	                   : report_print(j->arena, ">= %.2f %% (best - %.2f)", least,
-	                                  r->gate->tolerance);
+	r->limit = r->gate->tolerance == 0 ? report_print(j->arena, ">= %.2f %% (best)", least)
+	                                   : report_print(j->arena, ">= %.2f %% (best - %.2f)",
+	                                                  least, r->gate->tolerance);
 	r->margin = report_print(j->arena, "%+.2f points", r->number - least);
 	/* Half of the last digit: 92.71 - 0.5 is not quite 92.21. */
 	r->verdict = r->number >= least - 0.005 ? REPORT_IS_PASS : REPORT_IS_FAIL;

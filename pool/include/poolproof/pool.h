@@ -202,9 +202,10 @@ struct pp_config {
 	enum pp_synchronous synchronous; /* Default PP_SYNCHRONOUS_FULL. */
 	unsigned statements_max;     /* Cached statements per connection, 1..10000. Default 100. */
 	size_t statements_bytes_max; /* ... and their bytes, 4 KiB..1 GiB. Default 1 MiB. */
-	/* Called on every connection that is opened, before anybody borrows it: for functions,
-	 * collations, keys and pragmas. Returns SQLITE_OK, or the code with which opening fails.
-	 * May be called from any thread; what it sets is what a clean connection looks like. */
+	/* Called first on every connection that is opened, before anybody borrows it: for keys,
+	 * pragmas, functions and collations. Returns SQLITE_OK, or the code with which opening
+	 * fails. May be called from any thread; what it sets is what a clean connection looks like,
+	 * but for hooks, handlers and the authorizer, which are the pool's. */
 	int (*on_open)(sqlite3 *db, void *context);
 	void *on_open_context;
 };
@@ -235,8 +236,9 @@ struct pp_closing {
  * until the deadline for what is lent, and closes. It never frees what somebody holds.
  *
  * NULL is a no-op. Fails with PP_LEASED when the deadline passes first: the pool stays closed to
- * newcomers, holders may still release, and pp_close() is to be called again. ret_closing may be
- * NULL; it is written on success and with PP_LEASED.
+ * newcomers, holders may still release, and pp_close() is to be called again. Fails with PP_CLOSED
+ * while another thread is closing it. Once it has returned PP_OK the pool must not be used.
+ * ret_closing may be NULL; it is written on success and with PP_LEASED.
  */
 PP_API enum pp_status pp_close(struct pp_pool *pool, struct pp_deadline deadline,
                                struct pp_closing *ret_closing);
@@ -292,7 +294,8 @@ PP_API enum pp_status pp_prepare(struct pp_lease *lease, const char *sql, sqlite
 
 /*
  * Begin; inside a transaction of pp_begin(), nest (a savepoint). On a writer it is BEGIN
- * IMMEDIATE. Inside, the pool refuses every COMMIT that is not its own.
+ * IMMEDIATE. Inside, the pool refuses every COMMIT of writes that is not its own, by the commit and
+ * the rollback hook: these two are the pool's until the transaction is over.
  *
  * Fails with PP_SQLITE, PP_MISUSE, PP_ROLLED_BACK (a transaction around it is dead already).
  */
