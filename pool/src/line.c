@@ -280,25 +280,27 @@ static unsigned lane_shut(struct lane *lane)
 	return lent;
 }
 
+/* Until nothing is lent, or the deadline. Those who stood in the line have been woken and leave at
+ * once, deadline or not; until then they are in it. */
+static unsigned lane_drain(struct lane *lane, uint64_t deadline)
+{
+	struct line *line = lane->line;
+	unsigned lent;
+
+	pthread_mutex_lock(&line->mutex);
+	while ((lent = lane_shut(lane)) > 0 ? clock_ns() < deadline : line->count > 0)
+		clock_wait(&line->drained, &line->mutex, lent > 0 ? deadline : UINT64_MAX);
+	pthread_mutex_unlock(&line->mutex);
+	return lent;
+}
+
 unsigned line_close(struct pp_pool *pool, uint64_t deadline)
 {
 	unsigned lent = 0;
 
 	for (unsigned l = 0; l < LANES; l++)
 		line_shut(pool->lanes[l].line);
-	for (unsigned l = 0; l < LANES; l++) {
-		struct lane *lane = &pool->lanes[l];
-		unsigned here;
-
-		pthread_mutex_lock(&lane->line->mutex);
-		while ((here = lane_shut(lane)) > 0 && clock_ns() < deadline)
-			clock_wait(&lane->line->drained, &lane->line->mutex, deadline);
-		/* Those who stood in the line have been woken and leave at once; until then they
-		 * are in it. */
-		while (here == 0 && lane->line->count > 0)
-			clock_wait(&lane->line->drained, &lane->line->mutex, UINT64_MAX);
-		pthread_mutex_unlock(&lane->line->mutex);
-		lent += here;
-	}
+	for (unsigned l = 0; l < LANES; l++)
+		lent += lane_drain(&pool->lanes[l], deadline);
 	return lent;
 }

@@ -220,3 +220,43 @@ TEST(open, leaves_no_file_when_there_is_no_row)
 	for (unsigned i = 0; i < PP_POOLS_MAX; i++)
 		CHECK_INT(pp_close(pools[i], PP_NO_WAIT, NULL), ==, PP_OK);
 }
+
+static int refuse_to_open(sqlite3 *db, void *context)
+{
+	(void)db, (void)context;
+	return SQLITE_AUTH;
+}
+
+TEST(memdb, that_cannot_be_configured_is_not_opened)
+{
+	struct pp_pool *pool = NULL;
+
+	CHECK_INT(pp_open(&(struct pp_config){ .path = "file:/refused?vfs=memdb",
+	                                       .on_open = refuse_to_open },
+	                  &pool, NULL),
+	          ==, PP_SQLITE);
+	CHECK(pool == NULL);
+}
+
+/* Somebody turned the file to WAL: the lanes would still exclude each other, or no longer. */
+TEST(release, does_not_open_anew_in_another_journal_mode)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .journal = PP_JOURNAL_KEEP });
+	struct pp_lease lease = { 0 };
+	struct pp_error error;
+	sqlite3 *other;
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "PRAGMA cache_size=10"); /* It will be closed. */
+	pp_release(&lease);
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	sql(other, "PRAGMA journal_mode=WAL");
+	CHECK_INT(pp_acquire(f.pool, PP_WRITE, PP_FOREVER, &lease, &error), ==, PP_SQLITE);
+	CHECK_CONTAINS(error.message, "the journal mode is now \"wal\"");
+	sql(other, "PRAGMA journal_mode=DELETE");
+	sqlite3_close(other);
+	acquire(f.pool, PP_WRITE, &lease);
+	pp_release(&lease);
+}
