@@ -6,17 +6,6 @@
 
 /* --- Savepoints --------------------------------------------------------------------------- */
 
-static int64_t rows_now(struct pp_pool *pool)
-{
-	struct pp_lease lease = { 0 };
-	int64_t rows;
-
-	acquire(pool, PP_READ, &lease);
-	rows = number(lease.db, "SELECT count(*) FROM t");
-	pp_release(&lease);
-	return rows;
-}
-
 /* A level that could not begin is not there: the one around it goes on. */
 TEST(savepoint, that_cannot_be_prepared_begins_nothing)
 {
@@ -34,7 +23,7 @@ TEST(savepoint, that_cannot_be_prepared_begins_nothing)
 	must(pp_commit(&lease, &error), &error);
 	CHECK_INT(pp_commit(&lease, &error), ==, PP_MISUSE);
 	pp_release(&lease);
-	CHECK_INT(rows_now(f.pool), ==, 1);
+	CHECK_INT(rows_in(f.pool), ==, 1);
 }
 
 /* A borrower who takes the pool's own savepoint away leaves nothing that could be kept or undone by
@@ -66,7 +55,7 @@ TEST_ROWS(savepoint, that_was_released_inside_undoes_the_whole, 2)
 	CHECK_INT(pp_begin(&lease, &error), ==, PP_ROLLED_BACK);
 	CHECK_INT(pp_commit(&lease, &error), ==, PP_ROLLED_BACK);
 	pp_release(&lease);
-	CHECK_INT(rows_now(f.pool), ==, 0);
+	CHECK_INT(rows_in(f.pool), ==, 0);
 	CHECK_INT(stats(f.pool).lost, ==, 1);
 }
 
@@ -99,7 +88,7 @@ TEST(transaction, that_was_interrupted_does_not_commit)
 	CHECK_INT(error.sqlite_code, ==, SQLITE_INTERRUPT);
 	CHECK_STR(error.message, "interrupted");
 	pp_release(&lease);
-	CHECK_INT(rows_now(f.pool), ==, 0);
+	CHECK_INT(rows_in(f.pool), ==, 0);
 	CHECK_INT(stats(f.pool).lost, ==, 1);
 }
 
@@ -151,7 +140,7 @@ TEST_ROWS(transact, rolls_back_on_a_full_disk, 2)
 	CHECK_INT(error.sqlite_code, ==, SQLITE_FULL);
 	CHECK_INT(error.error_class, ==, PP_FATAL); /* Not tried again: nobody has made room. */
 	CHECK_INT(error.attempt, ==, 1);
-	CHECK_INT(rows_now(f.pool), ==, 0);
+	CHECK_INT(rows_in(f.pool), ==, 0);
 	CHECK_INT(stats(f.pool).rollbacks, ==, 1);
 }
 
@@ -185,7 +174,7 @@ TEST(transact, takes_the_word_of_its_callback)
 	CHECK_STR(error.message, "SQLite refused");
 	CHECK_INT(pp_transact(f.pool, NULL, refuse, &job, NULL), ==, PP_SQLITE);
 	CHECK_INT(job.runs, ==, 2);
-	CHECK_INT(rows_now(f.pool), ==, 0);
+	CHECK_INT(rows_in(f.pool), ==, 0);
 }
 
 TEST(transact, gives_up_where_nothing_is_free)
@@ -222,7 +211,7 @@ TEST(transact, may_use_another_pool_inside)
 
 	must(pp_transact(f.pool, NULL, write_to_the_other, &job, NULL), NULL);
 	CHECK_INT(job.runs, ==, 2);
-	CHECK_INT(rows_now(f.pool), ==, 1);
+	CHECK_INT(rows_in(f.pool), ==, 1);
 }
 
 static void fail_with(sqlite3_context *context, int count, sqlite3_value **values)

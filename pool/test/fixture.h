@@ -64,6 +64,17 @@ static inline int64_t number(sqlite3 *db, const char *text)
 	return value;
 }
 
+static inline int64_t rows_in(struct pp_pool *pool)
+{
+	struct pp_lease lease = { 0 };
+	int64_t rows;
+
+	acquire(pool, PP_READ, &lease);
+	rows = number(lease.db, "SELECT count(*) FROM t");
+	pp_release(&lease);
+	return rows;
+}
+
 /* A pool with a table t(id INTEGER PRIMARY KEY, v INTEGER UNIQUE). config.path is filled in. */
 static inline struct fixture fixture_config(struct pp_config config)
 {

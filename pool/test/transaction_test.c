@@ -2,17 +2,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "fixture.h"
 
-static int64_t rows_in(struct pp_pool *pool)
-{
-	struct pp_lease lease = { 0 };
-	int64_t rows;
-
-	acquire(pool, PP_READ, &lease);
-	rows = number(lease.db, "SELECT count(*) FROM t");
-	pp_release(&lease);
-	return rows;
-}
-
 TEST(transaction, commit_keeps_and_rollback_undoes)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
