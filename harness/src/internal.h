@@ -184,7 +184,6 @@ void progress_summary(const struct harness_run *run, const char *repeat);
 uint64_t finished_count(const struct shared *shared);
 
 /* result.c */
-extern double steal_limit_percent; /* Tests change it. */
 /* The tool this process runs under: none, memcheck or helgrind. */
 const char *under_name(void);
 void result_numbers(struct harness_run *run);

@@ -179,5 +179,8 @@ void progress_summary(const struct harness_run *run, const char *repeat)
 	percentiles_print(out, shared, "operation");
 	percentiles_print(out, shared, "acquire.wait");
 	residue_print(out, shared);
+	if (number_get(shared, "machine.steal_percent", 0) >= 1)
+		fprintf(out, "  machine       %.1f %% of its time was stolen\n",
+		        number_get(shared, "machine.steal_percent", 0));
 	fprintf(out, "  run           %s\n  repeat        %s\n", run->directory, repeat);
 }

@@ -15,8 +15,6 @@
 static const char *const failure_names[] = { HARNESS_FAILURE_LIST(X) };
 #undef X
 
-double steal_limit_percent = 5;
-
 struct machine_time machine_time_read(void)
 {
 	struct machine_time t = { 0, 0 };
@@ -127,18 +125,9 @@ static void count_numbers(struct harness_run *run)
 		harness_distrust(run, "nothing was measured: no load ran and no number was given");
 }
 
-/* Where the variant or the tool slows everything down nobody judges times, and a machine that is
- * taken away disturbs nothing that is judged. */
-static bool times_count(void)
-{
-	return strcmp(under_name(), "none") == 0 &&
-	       (strcmp(PP_VARIANT, "release") == 0 || strcmp(PP_VARIANT, "instrumented") == 0);
-}
-
 void result_numbers(struct harness_run *run)
 {
 	struct shared *shared = run->shared;
-	double steal = number_get(shared, "machine.steal_percent", 0);
 
 	for (unsigned i = 0; i < shared->tag_count; i++)
 		if (i < TAG_NAMED || shared->totals[i].count > 0)
@@ -150,9 +139,6 @@ void result_numbers(struct harness_run *run)
 		number_set(run, "generator.lag_p99_us", lag_us);
 		judge_generator(run, lag_us);
 	}
-	if (steal > steal_limit_percent && times_count())
-		harness_distrust(run, "the machine stole %.1f %% of the time from this system",
-		                 steal);
 }
 
 static json_t *number_json(double value)

@@ -232,7 +232,6 @@ static _Noreturn void run_here(const struct harness_scenario *scenario, struct o
 	if (fake.file_size_max > 0)
 		limit_files(fake.file_size_max);
 	watch_limit_s = fake.watch_limit_s;
-	steal_limit_percent = fake.steal_limit_percent == 0 ? 100 : fake.steal_limit_percent;
 	(void)o;
 	exit(harness_main(scenario, targets, argc, argv));
 }

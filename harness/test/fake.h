@@ -25,8 +25,7 @@ struct fake {
 	bool refuse;        /* lend fails, as overloaded. */
 	bool crash;         /* query writes through NULL. */
 	double watch_limit_s;
-	double steal_limit_percent; /* 0: none, since a test's machine may be shared. */
-	long file_size_max;         /* RLIMIT_FSIZE of the whole run; 0: none. */
+	long file_size_max; /* RLIMIT_FSIZE of the whole run; 0: none. */
 };
 
 struct outcome {

@@ -99,6 +99,34 @@ static const char *slowed(struct report_arena *arena, const struct report_run *r
 	return NULL;
 }
 
+/* More of the machine's time than this in other hands: times are disturbed. */
+#define STEAL_LIMIT_PERCENT 5
+
+static const char *stolen(struct report_arena *arena, const struct report_run *run)
+{
+	double steal = 0;
+
+	report_run_number(run, "machine.steal_percent", &steal);
+	return steal <= STEAL_LIMIT_PERCENT
+	               ? NULL
+	               : report_print(arena, "the machine stole %.1f %% of the time", steal);
+}
+
+/* Stolen time makes times longer and rates lower. What is within such a limit in spite of it is
+ * within; what is past it, or judged in the other direction, proves nothing. */
+static void doubt_stolen(struct judging *j, struct report_result *r, const struct report_value *v)
+{
+	enum report_operator op = r->gate->op;
+	const char *why = v->timing ? stolen(j->arena, r->run) : NULL;
+	bool safe = v->unit == REPORT_TIME ? op == REPORT_LT || op == REPORT_LE
+	                                   : op == REPORT_GT || op == REPORT_GE;
+
+	if (why == NULL || (r->verdict == REPORT_IS_PASS && safe) || r->verdict == REPORT_IS_SKIP)
+		return;
+	r->verdict = REPORT_IS_UNTRUSTWORTHY;
+	r->reason = why;
+}
+
 static const struct report_run *baseline_of(const struct judging *j, const struct report_run *run)
 {
 	for (size_t i = 0; i < j->inputs->baseline_count; i++) {
@@ -154,6 +182,8 @@ static void against_baseline(struct judging *j, struct report_result *r,
 
 	if (base != NULL)
 		b = report_evaluate(j->arena, r->gate, base, c);
+	if (base != NULL && b.distrusted == NULL && v->timing)
+		b.distrusted = stolen(j->arena, base);
 	if (base == NULL || b.missing != NULL || b.distrusted != NULL) {
 		r->verdict = REPORT_IS_SKIP;
 		r->reason = base == NULL ? "no baseline; give one by --baseline RUN"
@@ -238,6 +268,7 @@ static void judge_value(struct judging *j, const struct report_gate *gate,
 			against_baseline(j, r, &v, component);
 		else
 			compare(j, r, &v, gate->limit);
+		doubt_stolen(j, r, &v);
 		if (v.distrusted != NULL &&
 		    !(r->verdict == REPORT_IS_FAIL && strncmp(gate->metric, "leak.", 5) == 0)) {
 			r->verdict = REPORT_IS_UNTRUSTWORTHY;

@@ -241,6 +241,9 @@ static void machines(struct report_page *p)
 		for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
 			json_object_foreach(json_object_get(run->json, groups[g]), key, value)
 				scalar(p, key, value);
+		value = json_object_get(run->numbers, "machine.steal_percent");
+		if (value != NULL)
+			scalar(p, "stolen, %", value);
 		fputs("</dl></details>\n", p->out);
 	}
 	fprintf(p->out,

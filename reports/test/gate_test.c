@@ -330,6 +330,61 @@ TEST_ROWS(judgement, without_its_log_a_run_is_not_trusted, sizeof logs / sizeof 
 	}
 }
 
+static const struct {
+	const char *gate, *steal;
+	int code;
+	const char *words;
+} thefts[] = {
+	/* 1,000 operations, 500 a second. */
+	{ "throughput(operations) >= 400 /s", "5.1", REPORT_PASS, "" },
+	{ "throughput(operations) >= 600 /s", "5.1", REPORT_UNTRUSTWORTHY,
+	  "the machine stole 5.1 % of the time" },
+	{ "throughput(operations) >= 600 /s", "5", REPORT_FAIL, "is not >= 600 /s" },
+	{ "throughput(operations) <= 600 /s", "30", REPORT_UNTRUSTWORTHY, "stole 30.0 %" },
+	{ "throughput(operations) >= baseline * 0.9", "30", REPORT_PASS, "" },
+	{ "throughput(operations) >= baseline * 1.1", "30", REPORT_UNTRUSTWORTHY, "stole" },
+	{ "p50(acquire.wait) <= 11 ms", "30", REPORT_PASS, "" },
+	{ "p50(acquire.wait) <= 9 ms", "30", REPORT_UNTRUSTWORTHY, "stole" },
+	{ "p50(acquire.wait) >= 9 ms", "30", REPORT_UNTRUSTWORTHY, "stole" },
+	{ "warn p50(acquire.wait) <= 9 ms", "30", REPORT_PASS, "WARN" },
+	{ "errors == 0", "30", REPORT_PASS, "" },
+	{ "errors > 0", "30", REPORT_FAIL, "0 is not > 0" },
+	{ "heap.residue == 0 B", "30", REPORT_PASS, "" },
+};
+
+/* Stolen time makes times longer; nothing else is disturbed by it. */
+TEST_ROWS(judgement, stolen_time_disturbs_times_alone, sizeof thefts / sizeof *thefts)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *numbers = report_print(&f.arena,
+	                                   "{\"operations_count\":1000,\"operations_per_s\":500,"
+	                                   "\"errors_count\":0,\"heap.residue_bytes\":0,"
+	                                   "\"machine.steal_percent\":%s}",
+	                                   thefts[row].steal);
+	const char *run = measured_run(&f, (struct fixture_run){ .numbers = numbers });
+	const char *base = fixture_run(
+		&f, (struct fixture_run){ "base", .numbers = "{\"operations_per_s\":500}" });
+	int code = fixture_command(&f, "gate", run, "--baseline", base, "--gate", thefts[row].gate,
+	                           NULL);
+
+	CHECK_MSG(code == thefts[row].code, "%s: exit %d\n%s%s", thefts[row].gate, code, f.out,
+	          f.err);
+	CHECK_CONTAINS(f.out, thefts[row].words);
+}
+
+TEST(judgement, a_baseline_on_a_stolen_machine_is_none)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run = fixture_run(&f, (struct fixture_run){ 0 });
+	const char *base = fixture_run(
+		&f, (struct fixture_run){ "base", .numbers = "{\"operations_per_s\":500,"
+	                                                     "\"machine.steal_percent\":9}" });
+
+	fixture_command(&f, "gate", run, "--baseline", base, "--gate",
+	                "throughput(operations) >= baseline * 0.95", NULL);
+	CHECK_CONTAINS(f.out, "baseline: the machine stole 9.0 %");
+}
+
 /* Nothing was measured: no log is needed, and a gate on it is FAIL. */
 TEST(judgement, a_run_that_measured_nothing_needs_no_log)
 {
