@@ -26,7 +26,7 @@ FLAGS.valgrind     := -O1 -g -DPP_INSTRUMENTED
 LIBS.instrumented  := -ljemalloc
 
 RUN.asan     := ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
-RUN.tsan     := TSAN_OPTIONS=halt_on_error=1:suppressions=ci/tsan.supp CK_TIMEOUT_MULTIPLIER=5
+RUN.tsan     := TSAN_OPTIONS=halt_on_error=1:die_after_fork=0:suppressions=ci/tsan.supp CK_TIMEOUT_MULTIPLIER=5
 RUN.valgrind := CK_TIMEOUT_MULTIPLIER=30 valgrind --quiet --error-exitcode=99 --leak-check=full \
                 --errors-for-leak-kinds=definite,indirect,possible --trace-children=yes \
                 --fair-sched=try --suppressions=ci/memcheck.supp
@@ -116,8 +116,9 @@ one: $(B)/$(T)-tests ## Tests of T=pool|harness|reports whose name has A=word
 	@$(RUN.$(VARIANT)) $< $(A)
 
 .PHONY: one check check-built check-all gate nightly help clean format install all
-check-built: $(TESTS)
+check-built: $(TESTS) $(POOL_SO)
 	@for t in $(TESTS); do echo "$$t"; $(RUN.$(VARIANT)) $$t || exit 1; done
+	@[ $(VARIANT) != release ] || ci/probes $(B)
 
 # What the gate runs, into build/gate/ anew each time. Every step is done, then judged together.
 GATE         := $(BUILD)/gate

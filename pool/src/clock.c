@@ -1,4 +1,9 @@
-/* clock.c - the one place that reads a clock or sleeps. */
+/*
+ * clock.c - the one place that reads a clock or sleeps; deadlines and their tokens.
+ *
+ * To know before reading: time here is the monotonic clock's and what tests have added to it, so
+ * that an hour of ageing takes a test no time. Sleeps are real and short.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
 
@@ -7,12 +12,16 @@
 
 enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
+/* What tests have added. Relaxed: who waits is woken under the lock that he reads it under. */
+static atomic_uint_least64_t travelled_ns;
+
 static uint64_t read_clock(clockid_t id)
 {
 	struct timespec t;
 
 	clock_gettime(id, &t);
-	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec +
+	       atomic_load_explicit(&travelled_ns, memory_order_relaxed);
 }
 
 static struct timespec timespec_of(uint64_t ns)
@@ -32,8 +41,10 @@ uint64_t clock_coarse_ms(void)
 
 void clock_sleep_ns(uint64_t ns)
 {
-	struct timespec until = timespec_of(clock_ns() + ns);
+	struct timespec t, until;
 
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	until = timespec_of((uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec + ns);
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
 		;
 }
@@ -50,7 +61,8 @@ void clock_cond_init(pthread_cond_t *cond)
 
 void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_ns)
 {
-	struct timespec until = timespec_of(until_ns);
+	uint64_t travelled = atomic_load_explicit(&travelled_ns, memory_order_relaxed);
+	struct timespec until = timespec_of(until_ns > travelled ? until_ns - travelled : 0);
 
 	if (until_ns == UINT64_MAX)
 		pthread_cond_wait(cond, mutex);
@@ -58,16 +70,64 @@ void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_ns)
 		pthread_cond_timedwait(cond, mutex, &until);
 }
 
+static void look_again(struct pp_pool *pool, void *context)
+{
+	(void)context;
+	for (unsigned l = 0; l < LANES; l++)
+		line_wake(&pool->lines[l], NULL);
+	keeper_poke(pool);
+}
+
+void clock_travel_ms(uint64_t ms)
+{
+	atomic_fetch_add_explicit(&travelled_ns, ms * NS_PER_MS, memory_order_relaxed);
+	pools_visit(look_again, NULL);
+}
+
+/* --- Deadlines --------------------------------------------------------------------------- */
+
 struct pp_deadline pp_in_ms(uint64_t timeout_ms)
 {
 	uint64_t now = clock_ns();
 
 	if (timeout_ms > (UINT64_MAX - 1 - now) / NS_PER_MS)
 		return PP_FOREVER;
-	return (struct pp_deadline){ now + timeout_ms * NS_PER_MS };
+	return (struct pp_deadline){ .ns = now + timeout_ms * NS_PER_MS };
+}
+
+struct pp_deadline pp_with_token(struct pp_deadline deadline, struct pp_token *token)
+{
+	deadline.token = token;
+	return deadline;
 }
 
 uint64_t deadline_ns(const struct pp_pool *pool, struct pp_deadline deadline)
 {
 	return deadline.ns != 0 ? deadline.ns : pp_in_ms(pool->config.timeout_ms).ns;
+}
+
+struct pp_deadline deadline_fix(const struct pp_pool *pool, struct pp_deadline deadline)
+{
+	deadline.ns = deadline_ns(pool, deadline);
+	return deadline;
+}
+
+/* One half of a handshake: the canceller sets the flag and then looks for waiters, the waiter
+ * enters the line and then looks at the flag, all seq_cst; so one sees the other. */
+bool token_cancelled(const struct pp_token *token)
+{
+	return token != NULL && __atomic_load_n(&token->cancelled, __ATOMIC_SEQ_CST) != 0;
+}
+
+static void wake_who_has(struct pp_pool *pool, void *token)
+{
+	for (unsigned l = 0; l < LANES; l++)
+		if (atomic_load(&pool->lines[l].waiting) > 0)
+			line_wake(&pool->lines[l], token);
+}
+
+void pp_cancel(struct pp_token *token)
+{
+	__atomic_store_n(&token->cancelled, 1, __ATOMIC_SEQ_CST);
+	pools_visit(wake_who_has, token);
 }

@@ -13,11 +13,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DIRTY_TEMP = 1, DIRTY_ATTACH = 2, DIRTY_PRAGMA = 4 };
+enum { DIRTY_TEMP = 1, DIRTY_ATTACH = 2, DIRTY_PRAGMA = 4, DIRTY_AUTHORIZER = 8 };
 
 enum {
 	BUSY_INTERVAL_NS = 1000000, /* Constant: a growing one starves whoever waited longest. */
-	WAL_PAGES = 1000            /* SQLite's own default for its automatic checkpoint. */
+	TURN_INTERVAL_NS = 100000   /* For the one of all processes whose turn is next. */
 };
 
 /* --- What SQLite calls ------------------------------------------------------------------- */
@@ -69,7 +69,10 @@ static int authorize(void *context, int action, const char *first, const char *s
 	default:
 		break;
 	}
-	return SQLITE_OK;
+	/* Not for what the pool itself prepares on an idle connection. */
+	if (c->authorizer == NULL || !c->lent)
+		return SQLITE_OK;
+	return c->authorizer(c->authorizer_context, action, first, second, database, trigger);
 }
 
 /* Inside pp_begin() only the pool commits: a borrower's COMMIT becomes a rollback. */
@@ -87,18 +90,46 @@ static void on_rollback(void *context)
 	c->rollbacks++;
 }
 
-/* Other processes' locks. SQLite's own handler waits longer the longer one has waited. */
+enum stop connection_stop(struct connection *c, uint64_t now)
+{
+	if (c->lent && token_cancelled(c->token))
+		c->stopped = STOP_CANCELLED;
+	else if (c->lent && now >= c->deadline_ns)
+		c->stopped = STOP_DEADLINE;
+	else if (c->lent &&
+	         atomic_load_explicit(&c->interrupt, memory_order_relaxed) == c->generation)
+		c->stopped = STOP_INTERRUPTED;
+	else
+		return STOP_NOT;
+	return c->stopped;
+}
+
+/* Every PROGRESS_OPS steps of the virtual machine, or as often as the user's own wants. */
+static int on_progress(void *context)
+{
+	struct connection *c = context;
+
+	if (connection_stop(c, c->deadline_ns == UINT64_MAX ? 0 : clock_ns()) != STOP_NOT)
+		return 1;
+	return c->progress != NULL && c->lent && c->progress(c->progress_context) != 0;
+}
+
+/* Other processes' locks. SQLite's own handler waits longer the longer one has waited. Upkeep's own
+ * connection waits for nobody once the pool closes. */
 static int on_busy(void *context, int calls)
 {
 	struct connection *c = context;
-	uint64_t now = clock_ns(), until;
+	uint64_t now = clock_ns(), until, interval;
 
 	if (calls == 0)
 		c->busy_until_ns = now + c->pool->config.busy_timeout_ms * 1000000ull;
 	until = c->busy_until_ns < c->deadline_ns ? c->busy_until_ns : c->deadline_ns;
-	if (now >= until)
+	if (now >= until || connection_stop(c, now) != STOP_NOT)
 		return 0;
-	clock_sleep_ns(until - now < BUSY_INTERVAL_NS ? until - now : BUSY_INTERVAL_NS);
+	if (c == &c->pool->anchor && atomic_load(&c->pool->keeper.stopping))
+		return 0;
+	interval = c->has_turn ? TURN_INTERVAL_NS : BUSY_INTERVAL_NS;
+	clock_sleep_ns(until - now < interval ? until - now : interval);
 	return 1;
 }
 
@@ -115,14 +146,26 @@ extern void *sqlite3_preupdate_hook(sqlite3 *db,
                                                  sqlite3_int64, sqlite3_int64),
                                     void *context) __attribute__((weak));
 
+/* What he set through the pool goes too: back to the configuration's. */
+static void take_callbacks_back(struct connection *c)
+{
+	const struct pp_config *config = &c->pool->config;
+
+	c->authorizer = config->authorizer;
+	c->authorizer_context = config->authorizer_context;
+	c->progress = config->progress;
+	c->progress_context = config->progress_context;
+}
+
 /* Whatever the borrower put there; cheap, so it is done without asking. */
 static void take_hooks_back(struct connection *c)
 {
+	take_callbacks_back(c);
 	connection_watch(c);
 	sqlite3_update_hook(c->db, NULL, NULL);
-	sqlite3_wal_autocheckpoint(c->db, WAL_PAGES);
+	sqlite3_wal_hook(c->db, wal_on_commit, c->pool);
 	sqlite3_busy_handler(c->db, on_busy, c);
-	sqlite3_progress_handler(c->db, 0, NULL, NULL);
+	sqlite3_progress_handler(c->db, PROGRESS_OPS, on_progress, c);
 	sqlite3_trace_v2(c->db, 0, NULL, NULL);
 	sqlite3_autovacuum_pages(c->db, NULL, NULL, NULL);
 	if (sqlite3_preupdate_hook != NULL)
@@ -135,6 +178,36 @@ static void take_limits_back(struct connection *c)
 {
 	for (int id = 0; id < LIMITS; id++)
 		sqlite3_limit(c->db, id, c->limits[id]);
+}
+
+void connection_lend(struct connection *c, const struct pp_token *token, uint64_t generation)
+{
+	c->token = token;
+	c->generation = generation;
+	c->stopped = STOP_NOT;
+	c->lent = true;
+}
+
+void connection_authorizer_set(struct connection *c, authorizer_fn *authorizer, void *context)
+{
+	bool back = authorizer == NULL;
+
+	c->authorizer = back ? c->pool->config.authorizer : authorizer;
+	c->authorizer_context = back ? c->pool->config.authorizer_context : context;
+	c->dirty |= DIRTY_AUTHORIZER;
+	/* Has everything that is prepared asked again. */
+	sqlite3_set_authorizer(c->db, authorize, c);
+}
+
+void connection_progress_set(struct connection *c, unsigned ops, int (*progress)(void *),
+                             void *context)
+{
+	bool back = progress == NULL || ops == 0;
+
+	c->progress = back ? c->pool->config.progress : progress;
+	c->progress_context = back ? c->pool->config.progress_context : context;
+	sqlite3_progress_handler(c->db, back || ops > PROGRESS_OPS ? PROGRESS_OPS : (int)ops,
+	                         on_progress, c);
 }
 
 /* --- Opening ----------------------------------------------------------------------------- */
@@ -164,8 +237,13 @@ static enum pp_status set_journal(struct connection *c, struct pp_error *error)
 	enum pp_journal journal =
 		c->pool->identity.memdb ? PP_JOURNAL_KEEP : c->pool->config.journal;
 	char mode[16] = "";
-	int rc = sqlite3_exec(c->db, sql[journal], keep_first_column, mode, NULL);
+	int calls = 0, rc;
 
+	/* Of a change of mode SQLite does not ask the busy handler: another process may be making
+	 * the same one. */
+	do
+		rc = sqlite3_exec(c->db, sql[journal], keep_first_column, mode, NULL);
+	while ((rc & 0xff) == SQLITE_BUSY && on_busy(c, calls++));
 	if (rc != SQLITE_OK)
 		return error_sqlite(error, c->db, rc, "open", sql[journal]);
 	if ((journal == PP_JOURNAL_WAL && strcmp(mode, "wal") != 0) ||
@@ -202,6 +280,8 @@ static enum pp_status configure(struct connection *c, struct pp_error *error)
 
 	if (status == PP_OK)
 		status = run(c, "PRAGMA schema_version", error);
+	if (status == PP_OK)
+		status = cache_fit(c, error);
 	if (status == PP_OK && c->lane == PP_WRITE)
 		status = set_journal(c, error);
 	if (status == PP_OK)
@@ -244,6 +324,10 @@ static int handle_open(struct connection *c, struct account *account)
 	                     vfs_name(memdb));
 	mutex_bind(NULL);
 	account_enter(before);
+	if (rc == SQLITE_OK) {
+		vfs_pool_set(c->db, c->pool);
+		vfs_snapshot_set(c->db, &c->snapshot_ms);
+	}
 	return rc;
 }
 
@@ -253,25 +337,46 @@ static void forget(struct connection *c)
 	c->begin = c->commit = c->rollback = NULL;
 	c->depth = c->dirty = 0;
 	c->dead = c->committing = c->at_work = c->foreign = c->tolerates = c->discard = false;
+	c->lent = c->has_turn = c->no_checkpoint = false;
+	atomic_store_explicit(&c->snapshot_ms, 0, memory_order_relaxed);
+	c->token = NULL;
+	c->stopped = STOP_NOT;
 	sqlite3_randomness(sizeof c->salt, &c->salt);
 	c->deadline_ns = UINT64_MAX;
 }
 
+/* Less up to a tenth, so that those opened together are not renewed together. */
+static uint64_t renewal_ms(const struct connection *c)
+{
+	uint64_t age = c->pool->config.age_ms, random;
+
+	if (age == PP_NEVER)
+		return UINT64_MAX;
+	sqlite3_randomness(sizeof random, &random);
+	return clock_coarse_ms() + age - random % (age / 10 + 1);
+}
+
 enum pp_status connection_open(struct connection *c, uint64_t until, struct pp_error *error)
 {
-	struct account *account = account_open(c->pool->account);
-	enum pp_status status;
+	enum pp_status status = health_before_open(c->pool, error);
+	struct account *account;
+	uint64_t start = clock_ns();
 	int rc;
 
+	if (status != PP_OK)
+		return status;
+	account = account_open(c->pool->account);
 	if (account == NULL && memory_accounting() != PP_ACCOUNTING_OFF)
 		return error_set(error, PP_NOMEM, "open", "no account is free for a connection");
+	account_limit_set(account, c->pool->config.connection_bytes_max);
 	forget(c);
 	c->deadline_ns = until; /* Opening may meet other processes' locks. */
 	atomic_store(&c->account, account);
 	statements_init(&c->statements, c->pool->config.statements_max,
 	                c->pool->config.statements_bytes_max);
 	rc = handle_open(c, account);
-	count(&c->pool->counters.opened);
+	if (c != &c->pool->anchor)
+		count(&c->pool->counters.opened);
 	if (rc != SQLITE_OK) {
 		status = error_sqlite(error, c->db, rc, "open", NULL);
 		goto fail;
@@ -289,9 +394,14 @@ enum pp_status connection_open(struct connection *c, uint64_t until, struct pp_e
 	status = prepare_own(c, error);
 	if (status != PP_OK)
 		goto fail;
+	c->deadline_ns = UINT64_MAX;
+	atomic_store_explicit(&c->opened_ms, clock_coarse_ms(), memory_order_relaxed);
+	atomic_store_explicit(&c->renew_ms, renewal_ms(c), memory_order_relaxed);
+	histogram_note(c->pool, PP_HISTOGRAM_CONNECT, clock_ns() - start);
 	return PP_OK;
 
 fail:
+	status = memory_explain(status, account, error);
 	connection_close(c); /* SQLite hands out a handle even when it fails to open. */
 	return status;
 }
@@ -300,9 +410,13 @@ fail:
  * of ours may be called then. */
 static void handle_abandon(sqlite3 *db)
 {
+	vfs_pool_set(db, NULL);
+	vfs_snapshot_set(db, NULL);
 	sqlite3_set_authorizer(db, NULL, NULL);
 	sqlite3_commit_hook(db, NULL, NULL);
 	sqlite3_rollback_hook(db, NULL, NULL);
+	sqlite3_wal_hook(db, NULL, NULL);
+	sqlite3_progress_handler(db, 0, NULL, NULL);
 	sqlite3_busy_handler(db, NULL, NULL);
 	sqlite3_close_v2(db);
 }
@@ -312,6 +426,9 @@ bool connection_close(struct connection *c)
 	uint64_t left;
 	bool closed;
 
+	c->lent = false; /* Nobody stops what closing does. */
+	if (c->no_checkpoint)
+		sqlite3_db_config(c->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	statements_done(&c->statements);
 	sqlite3_finalize(c->begin);
 	sqlite3_finalize(c->commit);
@@ -323,7 +440,8 @@ bool connection_close(struct connection *c)
 	left = account_close(atomic_load(&c->account));
 	atomic_store(&c->account, NULL);
 	forget(c);
-	count(&c->pool->counters.closed);
+	if (c != &c->pool->anchor)
+		count(&c->pool->counters.closed);
 	return left == 0 && closed;
 }
 
@@ -436,6 +554,8 @@ bool connection_prove(struct connection *c)
 	int last = sqlite3_extended_errcode(c->db); /* Before anything here changes it. */
 	bool open, foreign;
 
+	c->lent = false; /* Nobody stops what mends it. */
+	c->token = NULL;
 	/* Before anything is rolled back: the borrower's hooks may be gone with the borrower. */
 	take_hooks_back(c);
 	take_limits_back(c);

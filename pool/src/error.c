@@ -1,6 +1,7 @@
 /* error.c - errors as values: what happened, where, what can be done. Nothing here allocates. */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "classes.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -44,49 +45,16 @@ const char *pp_version(void)
 	return PP_VERSION;
 }
 
-/* Extended codes that are not of their primary code's class. */
-static const struct {
-	int code;
-	enum pp_class class;
-} exceptions[] = {
-	/* The snapshot is stale: no statement of this transaction can ever succeed. */
-	{ SQLITE_BUSY_SNAPSHOT, PP_RETRY_TRANSACTION },
-	/* Another process recovers the WAL, or the wait for its lock was cut: it will pass. */
-	{ SQLITE_BUSY_RECOVERY, PP_RETRY_TRANSACTION },
-	{ SQLITE_BUSY_TIMEOUT, PP_RETRY_TRANSACTION },
-	/* Out of memory inside the VFS says nothing about the file. */
-	{ SQLITE_IOERR_NOMEM, PP_RETRY_TRANSACTION },
-	/* The WAL of another database, or one that cannot be opened: opening again may help. */
-	{ SQLITE_CANTOPEN_DIRTYWAL, PP_DISCARD_CONNECTION },
-	/* The file under the connection is gone or another one. */
-	{ SQLITE_READONLY_DBMOVED, PP_DISCARD_CONNECTION },
-	{ SQLITE_READONLY_RECOVERY, PP_DISCARD_CONNECTION },
-	{ SQLITE_READONLY_ROLLBACK, PP_DISCARD_CONNECTION },
-	{ SQLITE_READONLY_CANTINIT, PP_DISCARD_CONNECTION },
-	/* A ROLLBACK on this connection cut the statement. */
-	{ SQLITE_ABORT_ROLLBACK, PP_FATAL },
-	{ SQLITE_LOCKED_SHAREDCACHE, PP_RETRY_STATEMENT },
-};
-
 enum pp_class pp_class_of(int code)
 {
-	for (unsigned i = 0; i < sizeof exceptions / sizeof *exceptions; i++)
-		if (exceptions[i].code == code)
-			return exceptions[i].class;
-	switch (code & 0xff) {
-	case SQLITE_BUSY:
-	case SQLITE_PROTOCOL:
-		return PP_RETRY_TRANSACTION;
-	case SQLITE_SCHEMA:
-		return PP_RETRY_STATEMENT;
-	case SQLITE_IOERR:
-	case SQLITE_CORRUPT:
-	case SQLITE_NOTADB:
-	case SQLITE_INTERNAL:
-	case SQLITE_MISUSE:
-		return PP_DISCARD_CONNECTION;
+	switch (code) {
+#define X(name, class, why) \
+	case name:          \
+		return PP_##class;
+		CODE_LIST(X)
+#undef X
 	default:
-		return PP_FATAL;
+		return code == (code & 0xff) ? PP_FATAL : pp_class_of(code & 0xff);
 	}
 }
 
@@ -120,7 +88,8 @@ enum pp_status error_code(enum pp_status status, struct pp_error *error, int sql
 enum pp_status error_sqlite(struct pp_error *error, sqlite3 *db, int code, const char *doing,
                             const char *sql)
 {
-	enum pp_status status = (code & 0xff) == SQLITE_NOMEM ? PP_NOMEM : PP_SQLITE;
+	bool memory = (code & 0xff) == SQLITE_NOMEM || code == SQLITE_IOERR_NOMEM;
+	enum pp_status status = memory ? PP_NOMEM : PP_SQLITE;
 	const char *words = db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(code);
 
 	if (error == NULL)
@@ -146,8 +115,8 @@ void error_pool(struct pp_error *error, struct pp_pool *pool)
 	for (unsigned l = 0; l < LANES; l++) {
 		const struct lane *lane = &pool->lanes[l];
 
-		error->connections += lane->count;
-		for (unsigned i = 0; i < lane->count; i++) {
+		error->connections += lane_size(lane);
+		for (unsigned i = 0; i < lane_used(lane); i++) {
 			const struct slot *slot = &lane->slots[i];
 			uint64_t since =
 				atomic_load_explicit(&slot->since_ms, memory_order_relaxed);

@@ -5,12 +5,14 @@
  * connection; a line of waiters stands before the lanes.
  *
  * Locks, in the order they are taken (none is ever taken while a later one is held):
+ *     keep_mutex (pool)         upkeep: which slots there are, the anchor, suspension, reopening
  *     registry_mutex (pool.c)   the table: which file is whose, reference counts, states
- *     line.mutex (line.c)       one line's waiters
+ *     line.mutex (line.c)       one line's waiters; of two lines the first one's first
  *     accounts_mutex (memory.c) the states of accounts
- * No call into SQLite happens under any of them. Two more, in pp_setup() and vfs_register(), keep
- * the first pp_open() of a process from running twice; SQLite is configured and initialised under
- * them.
+ * No call into SQLite happens under any of them but keep_mutex, which acquire, release and
+ * transactions never take: who holds it keeps only upkeep waiting. Two more, in pp_setup() and
+ * vfs_register(), keep the first pp_open() of a process from running twice; SQLite is configured
+ * and initialised under them.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOL_INTERNAL_H
@@ -18,6 +20,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <poolproof/pool.h>
@@ -26,6 +29,12 @@
 
 enum {
 	LANES = 2,
+	/* Slots: readers and a few more while old connections or quarantined ones are still there;
+	 * the writer's likewise. */
+	READER_SLOTS = PP_READERS_MAX + 8,
+	WRITER_SLOTS = 4,
+	SLOTS = WRITER_SLOTS + READER_SLOTS,
+	PROGRESS_OPS = 1000, /* Of the virtual machine between two looks at deadline and token. */
 	LIMITS = SQLITE_LIMIT_WORKER_THREADS + 1, /* Of sqlite3_limit(), in SQLite 3.40. */
 	CACHE_LINE = 64
 };
@@ -59,6 +68,12 @@ struct statements {
 
 /* --- connection.c: one sqlite3 handle ----------------------------------------------------- */
 
+/* Why what runs on a connection was stopped. */
+enum stop { STOP_NOT, STOP_CANCELLED, STOP_DEADLINE, STOP_INTERRUPTED };
+
+typedef int authorizer_fn(void *context, int action, const char *first, const char *second,
+                          const char *database, const char *trigger);
+
 struct connection {
 	sqlite3 *db; /* NULL: not open. */
 	struct pp_pool *pool;
@@ -86,6 +101,31 @@ struct connection {
 
 	uint64_t deadline_ns;   /* No busy wait goes past it. */
 	uint64_t busy_until_ns; /* Nor past this. */
+
+	/* What stops it (stop.c). The holder's but for interrupt, which anybody sets to the
+	 * generation that is to be interrupted: the next borrower's is another. */
+	bool lent; /* To a borrower: he can be stopped, his authorizer is asked. */
+	const struct pp_token *token;
+	uint64_t generation;
+	atomic_uint_least64_t interrupt;
+	enum stop stopped;
+	authorizer_fn *authorizer; /* The user's, behind ours. */
+	void *authorizer_context;
+	int (*progress)(void *context);
+	void *progress_context;
+
+	/* What the holder prepared last (statement.c), for others to read. A hazard pointer: the
+	 * reader publishes in peeked what it reads, and looks again; who frees a text first takes
+	 * it out of current_sql and waits while it is peeked. All seq_cst. */
+	const char *_Atomic current_sql, *_Atomic peeked;
+
+	atomic_uint_least64_t opened_ms; /* Coarse. Relaxed. */
+	atomic_uint_least64_t renew_ms;  /* When it is too old, jitter included. Relaxed. */
+	/* Since when it reads a snapshot of a WAL, coarse; 0: it reads none. Written by vfs.c in
+	 * the holder's thread. Relaxed: it says whom to look at. */
+	atomic_uint_least64_t snapshot_ms;
+	bool no_checkpoint; /* Closing it must not touch the WAL: the file is another. */
+	bool has_turn;      /* Its BEGIN is next of all processes' (turn.c). */
 };
 
 /* Open the handle of a connection whose pool and lane are set. On failure nothing is left. */
@@ -99,6 +139,17 @@ bool connection_prove(struct connection *connection);
 void connection_watch(struct connection *connection);
 /* What a transaction on it begins with: never freed, errors point to it. */
 const char *connection_begin_sql(const struct connection *connection);
+/* SQLITE_OK, or why the holder's work is to stop; asked by the busy and the progress handler. */
+enum stop connection_stop(struct connection *connection, uint64_t now_ns);
+/* From here on it can be stopped, by this lease's token or generation. */
+void connection_lend(struct connection *connection, const struct pp_token *token,
+                     uint64_t generation);
+void connection_authorizer_set(struct connection *connection, authorizer_fn *authorizer,
+                               void *context);
+void connection_progress_set(struct connection *connection, unsigned ops, int (*progress)(void *),
+                             void *context);
+/* Copies what the holder prepared last. Any thread. */
+void connection_sql(struct connection *connection, char *sql, size_t sql_size);
 /* A statement is there that the pool did not prepare, and it is the newest. */
 bool connection_has_foreign(const struct connection *connection);
 
@@ -112,20 +163,45 @@ enum pp_status statement_take(struct connection *connection, const char *sql,
 /* --- line.c: slots and those who wait for one --------------------------------------------- */
 
 enum slot_state {
+	SLOT_SPARE, /* Not in use. Only who holds keep_mutex takes it out of this state. */
 	SLOT_EMPTY, /* No connection is open; whoever claims it opens one. */
 	SLOT_IDLE,
 	SLOT_LEASED,
+	SLOT_KEPT,  /* Held by the pool itself: upkeep works on it, or the whole lane is held. */
+	SLOT_NEXT,  /* Being opened, or waiting to take the place of one still lent. */
 	SLOT_CLOSED /* Taken out by pp_close(), for good. */
+};
+
+/* What becomes of a lent connection when it comes back. */
+enum fate {
+	FATE_KEEP,
+	FATE_DROP,       /* Closed; the slot is spare. */
+	FATE_REPLACE,    /* The same, and the successor, kept until then, is idle. */
+	FATE_QUARANTINED /* Closed, the slot is spare; another took its place long ago. */
 };
 
 struct slot {
 	/* Who holds it: claimed by compare-and-swap, given back by a sequentially consistent
 	 * exchange (see line.c). Everything else in a slot belongs to whoever holds it. */
 	_Alignas(CACHE_LINE) atomic_uint state;
-	atomic_uint open;                 /* A connection is there. Relaxed: for statistics. */
-	atomic_uint_least64_t generation; /* Odd while lent. Relaxed: read by the holder. */
-	atomic_uint_least64_t since_ms;   /* Coarse time of the last lending. Relaxed. */
-	atomic_uint_least64_t acquires;   /* Relaxed: written by the holder. */
+	atomic_uint open; /* A connection is there. Relaxed: for statistics. */
+	/* Odd while lent. Relaxed where the holder reads it; released when since_ms and the rest
+	 * are this lease's, acquired by who looks at another's. */
+	atomic_uint_least64_t generation;
+	atomic_uint_least64_t since_ms; /* Coarse time of the last lending or return. Relaxed. */
+	atomic_uint_least64_t acquires; /* Relaxed: written by the holder. */
+	atomic_int holder;              /* Thread, by the kernel's number; 0 none. Relaxed. */
+	atomic_uint fate; /* enum fate: set under keep_mutex, obeyed at the release. seq_cst. */
+	struct slot *successor; /* With FATE_REPLACE; written before fate. */
+	uint64_t lent_ns;       /* Where this lease is a sample for PP_HISTOGRAM_HOLD; else 0. */
+	/* Where it was acquired. The keeper reads them from a lease that it has just seen lent, and
+	 * again when it is still the same: then they are that lease's. Relaxed. */
+	void *_Atomic frames[PP_FRAMES_MAX];
+	atomic_uint frame_count;
+	/* The generations that the watchdog has warned of and interrupted, and when it did: its
+	 * own, but a release asks whether it was warned of. Relaxed. */
+	atomic_uint_least64_t warned;
+	uint64_t interrupted, interrupted_ms;
 	struct connection connection;
 };
 
@@ -133,9 +209,19 @@ struct waiter {
 	pthread_cond_t wake;
 	enum pp_lane lane;
 	uint64_t since_ns;
-	bool signalled;    /* Woken, and has not run yet. */
+	bool signalled; /* Woken, and has not run yet. */
+	bool shed;      /* Refused by CoDel, and taken out of the line. */
+	int thread;
+	const struct pp_token *token;
 	struct slot *slot; /* Handed over; NULL until then. */
 	struct waiter *next;
+};
+
+/* CoDel (Nichols and Jacobson, RFC 8289) on the time in the line. */
+struct codel {
+	uint64_t above_ns; /* When the time will have been above the target for an interval. */
+	uint64_t next_ns;  /* The next refusal. */
+	unsigned count;    /* Refusals in a row; 0: not refusing. */
 };
 
 /* Everything is guarded by mutex but the two atomics. A line lives in the static table and its
@@ -149,17 +235,20 @@ struct line {
 	atomic_bool strict;
 	struct waiter *head, *tail;
 	unsigned count;
-	bool closing; /* Nobody enters; the closer waits for drained. */
+	bool closing;     /* Nobody enters; the closer waits for drained. */
+	bool held[LANES]; /* Nobody is served: somebody waits for the whole lane (lane_hold). */
 	pthread_cond_t drained;
+	struct codel codel;
 	struct lane_counts {
 		unsigned waiting;
-		uint64_t waits, handovers, timeouts, overloads, wait_ns_total, wait_ns_max;
+		uint64_t waits, handovers, timeouts, overloads, sheds, wait_ns_total, wait_ns_max;
 	} lanes[LANES];
 };
 
 struct lane {
 	struct slot *slots;
-	unsigned count;
+	unsigned count;   /* Of slots, spare ones included. */
+	atomic_uint used; /* Slots from here on are spare. Only grows, under keep_mutex. Relaxed. */
 	struct line *line; /* Its own, or one for both where the lanes exclude each other. */
 };
 
@@ -168,6 +257,7 @@ enum pool_state {
 	POOL_OPENING, /* Its file is claimed; connections are being opened. */
 	POOL_OPEN,
 	POOL_CLOSING,
+	POOL_FORKED /* In a child: the parent's. Never used again. */
 };
 
 /* What file: two pools never have equal ones. */
@@ -181,6 +271,64 @@ struct identity {
 struct counters {
 	atomic_uint_least64_t opened, closed, dirty, dirty_transaction, dirty_statements;
 	atomic_uint_least64_t dirty_settings, retired, commits, rollbacks, lost, retries;
+	atomic_uint_least64_t grown, shrunk, renewed, health_checks, health_failures, file_changes;
+	atomic_uint_least64_t reopened, overdue, interrupted, quarantined, returned_late;
+	atomic_uint_least64_t deadlocks, cancels, checkpoints, checkpoints_blocked;
+};
+
+/* As struct pp_histogram, added to by anybody. Relaxed: sums. */
+struct histogram {
+	atomic_uint_least64_t sum_ns, max_ns;
+	atomic_uint_least64_t buckets[sizeof(((struct pp_histogram *)0)->buckets) / 8];
+};
+
+/* --- The state of the upkeep's parts ------------------------------------------------------- */
+
+/* keeper.c */
+enum { DUTIES = 6 };
+
+struct keeper {
+	pthread_t thread;
+	bool running;          /* There is a thread. Written by who opens and closes. */
+	pthread_mutex_t mutex; /* Guards poked; nothing is locked under it. */
+	pthread_cond_t wake;
+	bool poked;
+	/* Nothing is kept up any more, and upkeep's own statements end early. Set under mutex; who
+	 * does upkeep looks under keep_mutex, through which keeper_stop() goes after setting it. */
+	atomic_bool stopping;
+	uint64_t due_ms[DUTIES]; /* Under keep_mutex. */
+};
+
+/* health.c: the file as it was. Any thread compares; written under keep_mutex, each field is read
+ * apart. Relaxed: a torn picture only has the file looked at again. */
+struct health {
+	atomic_uint_least64_t file_bytes; /* The largest size seen; may shrink by our own hand. */
+	atomic_uint mode;
+	dev_t wal_device; /* Of the WAL that belongs to the file; under keep_mutex. */
+	ino_t wal_inode;
+	uint64_t due_ms; /* The next check. */
+};
+
+/* wal.c */
+struct wal {
+	/* In the WAL, as the last commit's hook or checkpoint said; and what there were when one
+	 * was last tried or asked for. Relaxed, both: a wrong one costs a checkpoint. */
+	atomic_uint_least64_t pages, tried;
+	struct pp_token stop; /* Cancelled when the keeper is to stop: it may stand in the line. */
+	/* The rest under keep_mutex. */
+	bool reported;                 /* That it is past its bound. */
+	const struct slot *pinned_by;  /* Who has been reported to hold it; NULL: nobody. */
+	uint64_t pinned_by_generation; /* ... in which lease. */
+	int stuck;                     /* Pages copied when it last could not be cut. */
+	uint64_t pause_ms, again_ms;   /* Before the writers are stopped for that again. */
+};
+
+/* turn.c: whose turn it is among processes. */
+struct turn {
+	int file;                         /* -1: there is none. */
+	atomic_bool neighbours;           /* As of looked_ms. Relaxed, as all here: advice. */
+	atomic_uint_least64_t looked_ms;  /* Coarse. */
+	atomic_uint_least64_t in_vain_ns; /* Waited for a turn since the last one that came. */
 };
 
 struct pp_pool {
@@ -190,36 +338,89 @@ struct pp_pool {
 	bool being_closed; /* A thread is in pp_close() with it. */
 	struct identity identity;
 
-	/* Set while opening, constant until the pool is unused again: */
+	atomic_uint_least64_t process; /* In which it was opened; see fork.c. Relaxed. */
+
+	/* Set while opening, constant until the pool is unused again, but for path's file and
+	 * config's readers and readers_min, which keep_mutex guards: */
 	struct pp_config config; /* Defaults filled in; path is owned. */
 	char *path;
 	struct account *_Atomic account; /* Atomic: errors of late-comers read it. */
-	struct connection anchor;        /* memdb: never lent, closed last. */
-	bool gated;                      /* Readers and the writer exclude each other. */
-	bool filled;                     /* From here on gated does not change. */
+	/* Never lent, closed last; the keeper's, under keep_mutex. Without it memdb's store would
+	 * go with the last borrower, and the WAL be cleared away with the last idle reader. */
+	struct connection anchor;
+	bool gated;  /* Readers and the writer exclude each other. */
+	bool filled; /* From here on gated does not change. */
 	struct lane lanes[LANES];
 
 	/* The closer waits on these; they outlive what they serve. */
 	struct line lines[LANES];
 	struct counters counters; /* Relaxed: sums, they order nothing. */
+	struct histogram histograms[PP_HISTOGRAMS];
+
+	/* Upkeep (keeper.c, size.c). The mutex is made once and never destroyed. */
+	pthread_mutex_t keep_mutex;
+	struct keeper keeper;
+	/* By pp_suspend(), which holds both lanes. Written under keep_mutex. Relaxed. */
+	_Atomic enum suspension { SUSPENDED_NOT, SUSPENDED_SOON, SUSPENDED } suspended;
+	/* How many readers there are to be; config has what was asked for at the opening. Written
+	 * under keep_mutex. Relaxed. */
+	atomic_uint readers, readers_min;
+	/* The writer's slot while it is an exclusive lease: it holds the read lane, and the anchor
+	 * is closed. Written under keep_mutex; relaxed: who reads it of itself wrote it. */
+	struct slot *_Atomic exclusive;
+	atomic_bool tripped;           /* seq_cst. Set by who finds the file changed. */
+	atomic_bool pressure;          /* Relaxed: advice. */
+	atomic_uint_least64_t lost_ns; /* Since when something is lost; 0: nothing. Relaxed. */
+	struct health health;
+	struct wal wal;
+	struct turn turn;
 };
 
 void line_init(struct line *line);
 /* The fast way: a slot nobody holds, or NULL. */
 struct slot *line_claim(struct pp_pool *pool, enum pp_lane lane);
-/* The slow way: stand in the line. */
-enum pp_status line_wait(struct pp_pool *pool, enum pp_lane lane, uint64_t deadline_ns,
+/* The slow way: stand in the line. until.ns is a point in time. */
+enum pp_status line_wait(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline until,
                          struct slot **ret_slot);
-/* Give a slot back, in the state it is in now (empty or idle), and serve the line. */
+/* Give a slot back, in the state it is in now (empty, idle or spare), and serve the line. */
 void line_give_back(struct pp_pool *pool, struct slot *slot, enum slot_state state);
+/* Serve whoever waits for a lane whose slots have changed. */
+void line_serve(struct pp_pool *pool, enum pp_lane lane);
+/* How long the head of a lane's waiters has waited; 0: nobody waits. */
+uint64_t line_head_wait_ns(struct pp_pool *pool, enum pp_lane lane);
+/* Wake who waits with this token, or (NULL) everybody, to look again. */
+void line_wake(struct line *line, const struct pp_token *token);
 /* Let nobody in, wake everybody, take every slot out; returns how many were still lent when the
  * deadline passed. */
 unsigned line_close(struct pp_pool *pool, uint64_t deadline_ns);
+/*
+ * Hold a whole lane: every slot of it is SLOT_KEPT, and nobody is let in. The caller has keep_mutex
+ * or an exclusive lease. Fails with PP_TIMEOUT, PP_CANCELLED, PP_CLOSED; then nothing is held.
+ * Holding is undone by lane_unhold(): slots with a connection are idle, the others empty.
+ */
+enum pp_status lane_hold(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline until);
+void lane_unhold(struct pp_pool *pool, enum pp_lane lane);
+/* One slot, for the pool itself: from a state to SLOT_KEPT. Back by line_give_back(). */
+bool slot_keep(struct slot *slot, enum slot_state from);
 unsigned lane_count_in(const struct lane *lane, enum slot_state state);
+/* How many there are to borrow or borrowed: without the spare ones, successors, and those that are
+ * not to come back. */
+unsigned lane_size(const struct lane *lane);
 
 static inline struct lane *pool_lane(struct pp_pool *pool, enum pp_lane lane)
 {
 	return &pool->lanes[lane - PP_READ];
+}
+
+/* As statistics, events and probes name it: its place in the table, the writer's first. */
+static inline unsigned slot_id(const struct pp_pool *pool, const struct slot *slot)
+{
+	return (unsigned)(slot - pool->lanes[PP_WRITE - PP_READ].slots);
+}
+
+static inline unsigned lane_used(const struct lane *lane)
+{
+	return atomic_load_explicit(&lane->used, memory_order_relaxed);
 }
 
 static inline void count(atomic_uint_least64_t *counter)
@@ -231,9 +432,138 @@ static inline void count(atomic_uint_least64_t *counter)
 
 /* The slot of a lease that is good, or NULL. */
 struct slot *lease_slot(const struct pp_lease *lease);
+/* What to say when there is none. */
+enum pp_status lease_refused(const struct pp_lease *lease, const char *doing,
+                             struct pp_error *reterr_error);
 enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadline,
-                             struct pp_lease *ret_lease, struct pp_error *reterr_error);
+                             void *caller, struct pp_lease *ret_lease,
+                             struct pp_error *reterr_error);
 void lease_release(struct pp_lease *lease);
+/* This thread holds a lease of the pool. */
+bool lease_is_mine(const struct pp_pool *pool);
+/* Of the calling thread: the kernel's number; its leases, of all pools. */
+int thread_number(void);
+unsigned leases_held(void);
+/* Open a slot's connection, and close it; the caller holds the slot. */
+enum pp_status slot_open(struct slot *slot, uint64_t until_ns, struct pp_error *reterr_error);
+void slot_close(struct slot *slot, const char *why);
+
+/* --- size.c: which slots there are --------------------------------------------------------- */
+
+/* All but size_obey() under keep_mutex. Open a connection in a spare slot. */
+enum pp_status size_add(struct pp_pool *pool, enum pp_lane lane, struct pp_error *reterr_error);
+/* A spare slot, in SLOT_NEXT, without a connection. NULL: there is none. */
+struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane lane);
+/* Another connection takes the place of one that is lent and stuck. */
+void size_quarantine(struct pp_pool *pool, struct slot *slot);
+/* What a fate that is not FATE_KEEP wants done; the caller holds the slot. */
+void size_obey(struct pp_pool *pool, struct slot *slot);
+/* The keeper's connection, if it is not there. */
+enum pp_status anchor_open(struct pp_pool *pool, struct pp_error *reterr_error);
+
+/* --- whole.c: all of a pool at once --------------------------------------------------------- */
+
+enum pp_status exclusive_begin(struct pp_pool *pool, struct slot *writer, struct pp_deadline until);
+void exclusive_end(struct pp_pool *pool, struct slot *writer);
+/* Before closing: a suspended pool's slots can be taken out again. */
+void suspension_end(struct pp_pool *pool);
+
+/* --- keeper.c, watchdog.c, health.c, wal.c, pressure.c ------------------------------------- */
+
+enum pp_status keeper_start(struct pp_pool *pool, struct pp_error *reterr_error);
+void keeper_stop(struct pp_pool *pool);
+/* Somebody has, or waits for, a whole lane: slots are his. Under keep_mutex. */
+bool pool_is_held(struct pp_pool *pool);
+/* Have it look now. Any thread. */
+void keeper_poke(struct pp_pool *pool);
+
+/* Keeper's duties, under keep_mutex. Each returns when it is due again, in coarse ms. */
+uint64_t size_keep(struct pp_pool *pool, uint64_t now_ms);
+uint64_t watchdog_keep(struct pp_pool *pool, uint64_t now_ms);
+uint64_t health_keep(struct pp_pool *pool, uint64_t now_ms);
+uint64_t wal_keep(struct pp_pool *pool, uint64_t now_ms);
+uint64_t pressure_keep(struct pp_pool *pool, uint64_t now_ms);
+uint64_t turn_keep(struct pp_pool *pool, uint64_t now_ms);
+
+/* The group or the machine is short of memory, or the pool is past its soft limit. Any thread. */
+bool memory_is_short(struct pp_pool *pool);
+/* Puts into words that a limit refused; PP_NOMEM where it was that, else status. By the holder. */
+enum pp_status memory_explain(enum pp_status status, const struct account *account,
+                              struct pp_error *error);
+/* Makes a new connection's page cache fit into its part of the limits. */
+enum pp_status cache_fit(struct connection *connection, struct pp_error *reterr_error);
+/* Tests: a folder in which to look for /proc and /sys, before a pool is open. */
+void pressure_root_set(const char *root);
+
+/* Interrupt what runs on a lent slot, if it is still this lease's. Any thread. */
+void watchdog_interrupt(struct pp_pool *pool, struct slot *slot, uint64_t generation,
+                        const char *why);
+void watchdog_interrupt_all(struct pp_pool *pool, const char *why);
+/* The generation of a slot that is lent, and since when; 0: it is not. Any thread. */
+uint64_t slot_lent(const struct slot *slot, uint64_t *ret_since_ms);
+/* Bytes of the pool and its connections. */
+uint64_t pool_bytes(struct pp_pool *pool);
+
+void health_init(struct pp_pool *pool);
+/* The file as it is now becomes the one that it should be. After opening; under keep_mutex. */
+void health_note(struct pp_pool *pool);
+/* A look at the file: PP_OK, or PP_FILE_CHANGED. Trips the pool, or has the keeper open it anew. A
+ * stat() when all is well. The caller holds a slot or keep_mutex, and db, outside of a transaction:
+ * it is asked where the file has become shorter. */
+enum pp_status health_look(struct pp_pool *pool, sqlite3 *db, struct pp_error *reterr_error);
+/* The same before a connection is opened: SQLite would open whatever is at the path now, beside
+ * connections that have another file and its WAL open. */
+enum pp_status health_before_open(struct pp_pool *pool, struct pp_error *reterr_error);
+/* Before the last connections are closed; the caller holds all slots. When the file at the path is
+ * another one, they leave what is there alone but for the WAL of the old one. */
+void health_part(struct pp_pool *pool);
+/* The pool's own hand made the file so long (vfs.c). */
+void health_shrunk(struct pp_pool *pool, uint64_t bytes);
+
+/* SQLite's WAL hook: context is the pool. */
+int wal_on_commit(void *context, sqlite3 *db, const char *name, int pages);
+uint64_t wal_bytes(const struct pp_pool *pool);
+
+/* --- turn.c: one process after the other --------------------------------------------------- */
+
+void turn_open(struct pp_pool *pool);
+void turn_close(struct pp_pool *pool);
+/* Before BEGIN IMMEDIATE. false: not taken (no neighbours, no side-car file, or patience is over:
+ * half of what is left until the deadline). BEGIN is to be tried all the same. */
+bool turn_take(struct connection *connection);
+/* After it, whether it began or not. */
+void turn_give(struct connection *connection);
+
+/* --- fork.c -------------------------------------------------------------------------------- */
+
+/* The number of this process, 0 in a child that has not opened a pool. */
+extern const uint64_t *process_number;
+/* Before a pool is opened: notice a fork, give this process a number. */
+void process_begin(void);
+/* In a child, called by process_begin(): what threads of the parent may have held. */
+void pool_after_fork(void);
+void vfs_after_fork(void);
+
+static inline bool pool_forked(const struct pp_pool *pool)
+{
+	return *(const volatile uint64_t *)process_number !=
+	       atomic_load_explicit(&pool->process, memory_order_relaxed);
+}
+
+/* --- histogram.c, event.c ------------------------------------------------------------------ */
+
+void histogram_note(struct pp_pool *pool, enum pp_histogram_kind kind, uint64_t ns);
+/* The highest value that is counted in a bucket, but for the last one, which has none. */
+uint64_t histogram_bound_ns(unsigned bucket);
+/* slot NULL: of the pool as a whole. Costs a comparison where nobody listens and no probe is on. */
+void event_send(struct pp_pool *pool, enum pp_event_kind kind, struct slot *slot,
+                const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* What this SQLite was built without, in words; the thread's until it asks again. Tests replace how
+ * it is asked. */
+const char *features_missing(void);
+extern int (*compileoption_used)(const char *option);
+/* What is known of a slot; any thread. */
+void slot_describe(struct pp_pool *pool, struct slot *slot, struct pp_connection *ret);
 
 /* --- transaction.c ------------------------------------------------------------------------ */
 
@@ -246,6 +576,17 @@ uint64_t clock_ns(void);
 uint64_t clock_coarse_ms(void); /* A few milliseconds behind, and a few nanoseconds to read. */
 void clock_sleep_ns(uint64_t ns);
 uint64_t deadline_ns(const struct pp_pool *pool, struct pp_deadline deadline);
+/* The same deadline with its point in time filled in. */
+struct pp_deadline deadline_fix(const struct pp_pool *pool, struct pp_deadline deadline);
+bool token_cancelled(const struct pp_token *token);
+/* Tests: all clocks here go on by so much, and who waits looks again. */
+void clock_travel_ms(uint64_t ms);
+/* A pool of this process has this file. Any thread. */
+bool file_is_pooled(const struct stat *file);
+/* Calls for each pool that is open. */
+void pools_visit(void (*visit)(struct pp_pool *pool, void *context), void *context);
+/* The pool's file is this one now; false: it is another pool's. Under keep_mutex. */
+bool registry_rename(struct pp_pool *pool, dev_t device, ino_t inode);
 /* Waits on cond until deadline_ns (UINT64_MAX: for ever). */
 void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t deadline_ns);
 void clock_cond_init(pthread_cond_t *cond);

@@ -7,92 +7,270 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "probes.h"
 
 #include <assert.h>
+#include <execinfo.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { HOLD_SAMPLED = 32 }; /* One lease in so many is timed: two clock reads are 44 ns. */
+
+static _Thread_local unsigned held;
+
+unsigned leases_held(void)
+{
+	return held;
+}
+
+/* Kept with the process it was read in: a child's one thread has another. */
+int thread_number(void)
+{
+	static _Thread_local struct {
+		uint64_t process;
+		int number;
+	} self;
+
+	if (self.process != *process_number) {
+		self.number = (int)syscall(SYS_gettid);
+		self.process = *process_number;
+	}
+	return self.number;
+}
+
+bool lease_is_mine(const struct pp_pool *pool)
+{
+	int self = thread_number();
+
+	for (unsigned l = 0; l < LANES && held > 0; l++)
+		for (unsigned i = lane_used(&pool->lanes[l]); i-- > 0;) {
+			const struct slot *slot = &pool->lanes[l].slots[i];
+
+			if (atomic_load(&slot->state) == SLOT_LEASED &&
+			    atomic_load_explicit(&slot->holder, memory_order_relaxed) == self)
+				return true;
+		}
+	return false;
+}
 
 struct slot *lease_slot(const struct pp_lease *lease)
 {
 	struct slot *slot = lease->slot;
 
-	if (slot == NULL ||
+	if (slot == NULL || pool_forked(lease->pool) ||
 	    atomic_load_explicit(&slot->generation, memory_order_relaxed) != lease->generation)
 		return NULL;
 	return slot;
 }
 
-/* The slot is ours: count it, and open its connection when there is none. */
-static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot,
-                                struct pp_deadline deadline, struct pp_lease *ret_lease,
-                                struct pp_error *error)
+enum pp_status lease_refused(const struct pp_lease *lease, const char *doing,
+                             struct pp_error *error)
 {
-	uint64_t generation;
+	if (lease->slot != NULL && pool_forked(lease->pool))
+		return error_set(error, PP_FORKED, doing, "open a pool in this process");
+	return error_set(error, PP_MISUSE, doing, "the lease is empty or was released");
+}
+
+/* --- Borrowing --------------------------------------------------------------------------- */
+
+static void note_caller(struct slot *slot, void *caller)
+{
+	void *frames[PP_FRAMES_MAX] = { caller };
+	int frame_count = 1;
+
+	if (slot->connection.pool->config.backtraces)
+		frame_count = backtrace(frames, PP_FRAMES_MAX);
+	for (int i = 0; i < frame_count; i++)
+		atomic_store_explicit(&slot->frames[i], frames[i], memory_order_relaxed);
+	atomic_store_explicit(&slot->frame_count, (unsigned)frame_count, memory_order_relaxed);
+}
+
+enum pp_status slot_open(struct slot *slot, uint64_t until, struct pp_error *error)
+{
+	enum pp_status status = connection_open(&slot->connection, until, error);
+
+	if (status != PP_OK)
+		return status;
+	atomic_store_explicit(&slot->open, 1, memory_order_relaxed);
+	event_send(slot->connection.pool, PP_EVENT_OPENED, slot, "%s", "");
+	return PP_OK;
+}
+
+/* What was lost is there again: how long that took. */
+static void book_recovery(struct pp_pool *pool)
+{
+	uint64_t lost = atomic_load_explicit(&pool->lost_ns, memory_order_relaxed);
+
+	if (lost != 0 && atomic_compare_exchange_strong(&pool->lost_ns, &lost, 0))
+		histogram_note(pool, PP_HISTOGRAM_RECOVERY, clock_ns() - lost);
+}
+
+/* The slot is ours: count it, and open its connection when there is none. */
+static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot, struct pp_deadline until,
+                                void *caller, struct pp_lease *ret_lease, struct pp_error *error)
+{
+	uint64_t generation, acquires;
 
 	if (slot->connection.db == NULL) {
-		uint64_t until = deadline_ns(pool, deadline);
-		enum pp_status status = connection_open(&slot->connection, until, error);
+		enum pp_status status = slot_open(slot, until.ns, error);
 
 		if (status != PP_OK) {
 			line_give_back(pool, slot, SLOT_EMPTY);
 			return status;
 		}
-		slot->connection.deadline_ns = UINT64_MAX;
-		atomic_store_explicit(&slot->open, 1, memory_order_relaxed);
 	}
 	generation = atomic_load_explicit(&slot->generation, memory_order_relaxed) + 1;
-	atomic_store_explicit(&slot->generation, generation, memory_order_relaxed);
+	acquires = atomic_load_explicit(&slot->acquires, memory_order_relaxed) + 1;
 	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
-	atomic_store_explicit(&slot->acquires,
-	                      atomic_load_explicit(&slot->acquires, memory_order_relaxed) + 1,
-	                      memory_order_relaxed);
+	atomic_store_explicit(&slot->acquires, acquires, memory_order_relaxed);
+	atomic_store_explicit(&slot->holder, thread_number(), memory_order_relaxed);
+	slot->lent_ns = acquires % HOLD_SAMPLED == 1 ? clock_ns() : 0;
+	note_caller(slot, caller);
+	atomic_store_explicit(&slot->generation, generation, memory_order_release);
+	connection_lend(&slot->connection, until.token, generation);
+	held++;
+	if (atomic_load_explicit(&pool->lost_ns, memory_order_relaxed) != 0)
+		book_recovery(pool);
 	*ret_lease = (struct pp_lease){
 		.db = slot->connection.db, .pool = pool, .slot = slot, .generation = generation
 	};
 	return PP_OK;
 }
 
-enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadline,
-                             struct pp_lease *ret_lease, struct pp_error *error)
+static const char *const doing[] = { [PP_READ] = "acquire a reader",
+	                             [PP_WRITE] = "acquire the writer",
+	                             [PP_EXCLUSIVE] = "acquire the whole pool" };
+
+static const char *why_not(enum pp_status status)
 {
-	struct slot *slot = line_claim(pool, lane);
-	enum pp_status status = PP_OK;
+	return status == PP_OVERLOADED       ? "try again later, or raise line_max"
+	       : status == PP_CLOSED         ? "pp_close() was called"
+	       : status == PP_CANCELLED      ? "its token was cancelled"
+	       : status == PP_WOULD_DEADLOCK ? "release what this thread holds first"
+	                                     : "all of the lane are lent";
+}
 
+static enum pp_status refuse(struct pp_pool *pool, enum pp_lane lane, enum pp_status status,
+                             uint64_t start, struct pp_error *error)
+{
+	if (status == PP_WOULD_DEADLOCK)
+		count(&pool->counters.deadlocks);
+	if (status == PP_CANCELLED)
+		count(&pool->counters.cancels);
+	error_set(error, status, doing[lane], "%s", why_not(status));
+	error_pool(error, pool);
+	if (error != NULL)
+		error->elapsed_ns = clock_ns() - start;
+	return status;
+}
+
+static enum pp_status tripped(struct pp_pool *pool, enum pp_lane lane, struct pp_error *error)
+{
+	return error_set(error, PP_FILE_CHANGED, doing[lane],
+	                 "%.160s was deleted, replaced, cut or made read-only; pp_reopen() opens "
+	                 "what is there now",
+	                 pool->path);
+}
+
+/* An exclusive lease is the writer's, and then the rest. */
+static enum pp_status exclude_others(struct pp_pool *pool, struct pp_lease *lease,
+                                     struct pp_deadline until, uint64_t start,
+                                     struct pp_error *error)
+{
+	enum pp_status status = exclusive_begin(pool, lease->slot, until);
+
+	if (status == PP_OK)
+		return PP_OK;
+	lease_release(lease);
+	return refuse(pool, PP_EXCLUSIVE, status, start, error);
+}
+
+enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadline,
+                             void *caller, struct pp_lease *ret_lease, struct pp_error *error)
+{
+	enum pp_lane of = lane == PP_READ ? PP_READ : PP_WRITE;
+	struct slot *slot;
+	struct pp_lease lease;
+	enum pp_status status;
+	uint64_t start = 0;
+
+	if (atomic_load_explicit(&pool->tripped, memory_order_relaxed))
+		return tripped(pool, lane, error);
+	if (token_cancelled(deadline.token))
+		return refuse(pool, lane, PP_CANCELLED, clock_ns(), error);
+	PROBE_ACQUIRE_START(pool, lane);
+	slot = line_claim(pool, of);
+	if (slot == NULL || lane == PP_EXCLUSIVE) {
+		start = clock_ns();
+		deadline = deadline_fix(pool, deadline);
+	}
 	if (slot == NULL) {
-		uint64_t start = clock_ns();
-
-		status = line_wait(pool, lane, deadline_ns(pool, deadline), &slot);
-		if (status != PP_OK) {
-			error_set(error, status,
-			          lane == PP_READ ? "acquire a reader" : "acquire the writer", "%s",
-			          status == PP_OVERLOADED ? "try again later, or raise line_max"
-			          : status == PP_CLOSED   ? "pp_close() was called"
-			                                  : "all of the lane are lent");
-			error_pool(error, pool);
-			if (error != NULL)
-				error->elapsed_ns = clock_ns() - start;
-			return status;
+		status = line_wait(pool, of, deadline, &slot);
+		if (status != PP_OK)
+			return refuse(pool, lane, status, start, error);
+		if (atomic_load_explicit(&pool->tripped, memory_order_relaxed)) {
+			line_give_back(pool, slot,
+			               slot->connection.db != NULL ? SLOT_IDLE : SLOT_EMPTY);
+			return tripped(pool, lane, error); /* While it waited. */
 		}
 	}
-	status = slot_lend(pool, slot, deadline, ret_lease, error);
+	if (slot->connection.db == NULL)
+		deadline = deadline_fix(pool, deadline);
+	status = slot_lend(pool, slot, deadline, caller, &lease, error);
 	if (status != PP_OK)
 		error_pool(error, pool);
-	return status;
+	else if (lane == PP_EXCLUSIVE)
+		status = exclude_others(pool, &lease, deadline, start, error);
+	if (status != PP_OK)
+		return status;
+	PROBE_ACQUIRE_DONE(pool, lane, slot_id(pool, slot), start != 0 ? clock_ns() - start : 0);
+	*ret_lease = lease;
+	return PP_OK;
 }
 
 enum pp_status pp_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadline,
                           struct pp_lease *ret_lease, struct pp_error *reterr_error)
 {
-	assert(lane == PP_READ || lane == PP_WRITE);
+	struct pp_lease lease;
+	enum pp_status status;
+
+	assert(lane == PP_READ || lane == PP_WRITE || lane == PP_EXCLUSIVE);
+	if (pool_forked(pool))
+		return error_set(reterr_error, PP_FORKED, "acquire", "open a pool in this process");
 	if (transaction_is_inside(pool))
 		return error_set(reterr_error, PP_MISUSE, "acquire",
 		                 "this thread is inside pp_transact() of the same pool");
-	return lease_acquire(pool, lane, deadline, ret_lease, reterr_error);
+	status = lease_acquire(pool, lane, deadline, __builtin_return_address(0), &lease,
+	                       reterr_error);
+	if (status != PP_OK)
+		return status;
+	/* Now, not before it was waited for; and who holds it may ask it. */
+	if (lane != PP_READ && health_look(pool, lease.db, reterr_error) != PP_OK) {
+		lease_release(&lease);
+		return PP_FILE_CHANGED;
+	}
+	*ret_lease = lease;
+	return PP_OK;
+}
+
+/* --- Giving back ------------------------------------------------------------------------- */
+
+void slot_close(struct slot *slot, const char *why)
+{
+	struct pp_pool *pool = slot->connection.pool;
+
+	event_send(pool, PP_EVENT_CLOSED, slot, "%s", why);
+	connection_close(&slot->connection);
+	atomic_store_explicit(&slot->open, 0, memory_order_relaxed);
 }
 
 static void retire(struct pp_pool *pool, struct slot *slot)
 {
-	connection_close(&slot->connection);
-	atomic_store_explicit(&slot->open, 0, memory_order_relaxed);
+	uint64_t nothing = 0;
+
+	atomic_compare_exchange_strong(&pool->lost_ns, &nothing, clock_ns());
 	count(&pool->counters.retired);
+	slot_close(slot, "it could not be mended");
 }
 
 void lease_release(struct pp_lease *lease)
@@ -101,11 +279,27 @@ void lease_release(struct pp_lease *lease)
 	struct pp_pool *pool = lease->pool;
 	bool clean = connection_prove(&slot->connection);
 
+	PROBE_RELEASE(pool, slot->connection.lane, slot_id(pool, slot));
 	if (!clean)
 		retire(pool, slot);
+	account_settle(atomic_load(&slot->connection.account));
+	if (atomic_load_explicit(&slot->warned, memory_order_relaxed) == lease->generation)
+		event_send(pool, PP_EVENT_LEASE_BACK, slot, "%s", "");
+	if (atomic_load_explicit(&pool->exclusive, memory_order_relaxed) == slot)
+		exclusive_end(pool, slot);
+	if (slot->lent_ns != 0)
+		histogram_note(pool, PP_HISTOGRAM_HOLD, clock_ns() - slot->lent_ns);
+	if (atomic_load_explicit(&slot->holder, memory_order_relaxed) == thread_number())
+		held--;
+	atomic_store_explicit(&slot->holder, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot->connection.current_sql, NULL, memory_order_relaxed);
+	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
 	atomic_store_explicit(&slot->generation, lease->generation + 1, memory_order_relaxed);
 	*lease = (struct pp_lease){ 0 };
-	line_give_back(pool, slot, clean ? SLOT_IDLE : SLOT_EMPTY);
+	if (atomic_load(&slot->fate) != FATE_KEEP)
+		size_obey(pool, slot);
+	else
+		line_give_back(pool, slot, slot->connection.db != NULL ? SLOT_IDLE : SLOT_EMPTY);
 }
 
 enum pp_status pp_release(struct pp_lease *lease)
@@ -116,10 +310,12 @@ enum pp_status pp_release(struct pp_lease *lease)
 		return PP_OK;
 	slot = lease_slot(lease);
 	if (slot == NULL || slot->connection.at_work)
-		return PP_MISUSE;
+		return lease_refused(lease, "release", NULL);
 	lease_release(lease);
 	return PP_OK;
 }
+
+/* --- On a lease -------------------------------------------------------------------------- */
 
 enum pp_status pp_prepare(struct pp_lease *lease, const char *sql, sqlite3_stmt **ret_stmt,
                           struct pp_error *error)
@@ -128,6 +324,27 @@ enum pp_status pp_prepare(struct pp_lease *lease, const char *sql, sqlite3_stmt 
 
 	assert(sql != NULL);
 	if (slot == NULL)
-		return error_set(error, PP_MISUSE, "prepare", "the lease is empty or was released");
+		return lease_refused(lease, "prepare", error);
 	return statement_take(&slot->connection, sql, ret_stmt, error);
+}
+
+enum pp_status pp_authorizer_set(struct pp_lease *lease, authorizer_fn *authorizer, void *context)
+{
+	struct slot *slot = lease_slot(lease);
+
+	if (slot == NULL)
+		return lease_refused(lease, "set an authorizer", NULL);
+	connection_authorizer_set(&slot->connection, authorizer, context);
+	return PP_OK;
+}
+
+enum pp_status pp_progress_set(struct pp_lease *lease, unsigned ops, int (*progress)(void *),
+                               void *context)
+{
+	struct slot *slot = lease_slot(lease);
+
+	if (slot == NULL)
+		return lease_refused(lease, "set a progress handler", NULL);
+	connection_progress_set(&slot->connection, ops, progress, context);
+	return PP_OK;
 }

@@ -12,12 +12,17 @@
  * Whoever leaves the line serves it: a slot that came back while its head was on the way out goes
  * to the next.
  *
+ * To keep others out of a lane is to hold all its slots: who wants that (lane_hold) counts as a
+ * waiter, so that givers come to serve, and takes each slot as it comes back. No flag has to be
+ * seen in time by anybody for that to be right; line->held and strict only make it soon.
+ *
  * The lock guards one line and is held for a few dozen instructions; SQLite is never called under
  * it. Claiming a slot acquires and giving it back releases all that its holder did, so what is in a
  * slot needs no lock.
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "probes.h"
 
 void line_init(struct line *line)
 {
@@ -25,6 +30,8 @@ void line_init(struct line *line)
 	line->head = line->tail = NULL;
 	line->count = 0;
 	line->closing = false;
+	line->held[0] = line->held[1] = false;
+	line->codel = (struct codel){ 0 };
 	atomic_store(&line->waiting, 0);
 	atomic_store(&line->strict, false);
 	for (unsigned l = 0; l < LANES; l++)
@@ -46,10 +53,11 @@ static bool slot_claim(struct slot *slot, unsigned from, unsigned to)
 static struct slot *lane_claim(struct lane *lane)
 {
 	static _Thread_local unsigned last;
+	unsigned used = lane_used(lane);
 
 	for (unsigned from = SLOT_IDLE + 1; from-- > SLOT_EMPTY;)
-		for (unsigned n = 0, i = last; n < lane->count; n++, i++) {
-			if (i >= lane->count)
+		for (unsigned n = 0, i = last; n < used; n++, i++) {
+			if (i >= used)
 				i = 0;
 			if (slot_claim(&lane->slots[i], from, SLOT_LEASED)) {
 				last = i;
@@ -63,9 +71,28 @@ unsigned lane_count_in(const struct lane *lane, enum slot_state state)
 {
 	unsigned in_state = 0;
 
-	for (unsigned i = 0; i < lane->count; i++)
+	for (unsigned i = lane_used(lane); i-- > 0;)
 		in_state += atomic_load(&lane->slots[i].state) == state;
 	return in_state;
+}
+
+unsigned lane_size(const struct lane *lane)
+{
+	unsigned size = 0;
+
+	for (unsigned i = lane_used(lane); i-- > 0;) {
+		unsigned state = atomic_load(&lane->slots[i].state);
+		unsigned fate = atomic_load(&lane->slots[i].fate);
+
+		size += state != SLOT_SPARE && state != SLOT_NEXT && fate != FATE_DROP &&
+		        fate != FATE_QUARANTINED;
+	}
+	return size;
+}
+
+bool slot_keep(struct slot *slot, enum slot_state from)
+{
+	return slot_claim(slot, from, SLOT_KEPT);
 }
 
 /* With a rollback journal a reader in mid-SELECT makes COMMIT fail, so the lanes exclude each
@@ -122,6 +149,44 @@ static void dequeue(struct line *line, struct waiter *waiter)
 	atomic_fetch_sub(&line->waiting, 1);
 }
 
+static unsigned square_root(unsigned n)
+{
+	unsigned root = 1;
+
+	while ((root + 1) * (root + 1) <= n)
+		root++;
+	return root;
+}
+
+/* Whether the head, which has waited so long, is refused. One refusal after an interval in which
+ * all waited too long, then faster and faster, until one has not. */
+static bool codel_refuses(const struct pp_config *config, struct codel *codel, uint64_t waited,
+                          uint64_t now)
+{
+	uint64_t interval = config->shed_interval_ms * 1000000ull;
+
+	if (config->shed_ms == PP_NEVER || waited < config->shed_ms * 1000000ull) {
+		*codel = (struct codel){ 0 };
+		return false;
+	}
+	if (codel->above_ns == 0)
+		codel->above_ns = codel->next_ns = now + interval;
+	if (now < codel->next_ns)
+		return false;
+	codel->count++;
+	codel->next_ns = now + interval / square_root(codel->count);
+	return true;
+}
+
+static void refuse_head(struct line *line)
+{
+	struct waiter *head = line->head;
+
+	head->shed = true;
+	dequeue(line, head);
+	pthread_cond_signal(&head->wake);
+}
+
 static bool overdue(const struct pp_pool *pool, const struct waiter *head, uint64_t now)
 {
 	return pool->gated || now - head->since_ns >= pool->config.overtake_ms * 1000000ull;
@@ -131,15 +196,21 @@ static bool overdue(const struct pp_pool *pool, const struct waiter *head, uint6
  * keeps newcomers from overtaking. */
 static void serve(struct pp_pool *pool, struct line *line)
 {
-	if (line->closing) {
-		pthread_cond_broadcast(&line->drained);
+	pthread_cond_broadcast(&line->drained);
+	if (line->closing)
 		return; /* Nobody is let in any more. */
-	}
 	while (line->head != NULL) {
 		struct waiter *head = line->head;
+		uint64_t now = clock_ns();
 		struct slot *slot;
 
-		if (!overdue(pool, head, clock_ns())) {
+		if (line->held[head->lane - PP_READ])
+			return;
+		if (codel_refuses(&pool->config, &line->codel, now - head->since_ns, now)) {
+			refuse_head(line);
+			continue;
+		}
+		if (!overdue(pool, head, now)) {
 			struct lane *lane = pool_lane(pool, head->lane);
 
 			atomic_store_explicit(&line->strict, false, memory_order_relaxed);
@@ -159,19 +230,32 @@ static void serve(struct pp_pool *pool, struct line *line)
 		line->lanes[head->lane - PP_READ].handovers++;
 		pthread_cond_signal(&head->wake);
 	}
-	atomic_store_explicit(&line->strict, false, memory_order_relaxed);
+	atomic_store_explicit(&line->strict, line->held[0] || line->held[1], memory_order_relaxed);
 }
 
-/* Until when the waiter may sleep: the head looks again when it has waited long enough. */
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Until when the waiter may sleep: the head looks again when it has waited long enough to be strict
+ * about newcomers, and to ask for one connection more. */
 static uint64_t wake_ns(struct pp_pool *pool, struct line *line, struct waiter *waiter,
                         uint64_t now, uint64_t deadline)
 {
 	uint64_t due = waiter->since_ns + pool->config.overtake_ms * 1000000ull;
+	uint64_t grow = waiter->since_ns + pool->config.grow_ms * 1000000ull;
 
-	if (line->head != waiter || atomic_load_explicit(&line->strict, memory_order_relaxed))
+	if (line->head != waiter)
+		return deadline;
+	if (grow > now)
+		deadline = min(deadline, grow);
+	else
+		keeper_poke(pool);
+	if (atomic_load_explicit(&line->strict, memory_order_relaxed))
 		return deadline;
 	if (due > now)
-		return due < deadline ? due : deadline;
+		return min(due, deadline);
 	atomic_store_explicit(&line->strict, true, memory_order_relaxed);
 	return deadline;
 }
@@ -184,11 +268,17 @@ static enum pp_status stand(struct pp_pool *pool, struct line *line, struct wait
 	for (;;) {
 		if (waiter->slot != NULL)
 			return PP_OK; /* Handed over, and taken out of the line by whoever did. */
+		if (waiter->shed)
+			return PP_OVERLOADED; /* Likewise. */
 		if (line->closing) {
 			status = PP_CLOSED;
 			break;
 		}
-		if (line->head == waiter &&
+		if (token_cancelled(waiter->token)) {
+			status = PP_CANCELLED;
+			break;
+		}
+		if (line->head == waiter && !line->held[waiter->lane - PP_READ] &&
 		    (waiter->slot = gated_claim(pool, waiter->lane)) != NULL)
 			break;
 		uint64_t now = clock_ns();
@@ -204,11 +294,74 @@ static enum pp_status stand(struct pp_pool *pool, struct line *line, struct wait
 	return status;
 }
 
-static void book(struct lane_counts *lane, enum pp_status status, uint64_t wait_ns)
+/* --- Waiting for oneself ------------------------------------------------------------------ */
+
+/* Both lines are locked. */
+static bool is_waiting(const struct pp_pool *pool, int thread, enum pp_lane *ret_lane)
 {
-	lane->waits += status != PP_OVERLOADED;
+	for (unsigned l = 0; l < LANES; l++)
+		for (const struct waiter *w = pool->lines[l].head; w != NULL; w = w->next)
+			if (w->thread == thread) {
+				*ret_lane = w->lane;
+				return true;
+			}
+	return false;
+}
+
+/* Whether a slot may come back: whoever holds it does not wait, or waits for what may come. */
+static bool may_come(const struct pp_pool *pool, const struct slot *slot, int self,
+                     const bool lane_may[])
+{
+	int holder = atomic_load_explicit(&slot->holder, memory_order_relaxed);
+	enum pp_lane waits_for;
+
+	if (atomic_load(&slot->state) != SLOT_LEASED || holder == 0)
+		return true;
+	if (holder == self)
+		return false;
+	return !is_waiting(pool, holder, &waits_for) || lane_may[waits_for - PP_READ];
+}
+
+static bool any_may_come(const struct pp_pool *pool, const struct lane *lane, int self,
+                         const bool lane_may[])
+{
+	for (unsigned i = lane_used(lane); i-- > 0;)
+		if (atomic_load(&lane->slots[i].state) != SLOT_SPARE &&
+		    may_come(pool, &lane->slots[i], self, lane_may))
+			return true;
+	return false;
+}
+
+static bool all_may_come(const struct pp_pool *pool, const struct lane *lane, int self,
+                         const bool lane_may[])
+{
+	for (unsigned i = lane_used(lane); i-- > 0;)
+		if (!may_come(pool, &lane->slots[i], self, lane_may))
+			return false;
+	return true;
+}
+
+/* A lane may be had when one of its slots may come; where lanes exclude each other, when also all
+ * of the other's may. Begin with none, and see which follow from those that are found: two lanes
+ * need two rounds. Both lines are locked. */
+static bool is_hopeless(const struct pp_pool *pool, enum pp_lane lane, int self)
+{
+	bool may[LANES] = { false, false };
+
+	for (unsigned round = 0; round < LANES; round++)
+		for (unsigned l = 0; l < LANES; l++)
+			may[l] = any_may_come(pool, &pool->lanes[l], self, may) &&
+			         (!pool->gated ||
+			          all_may_come(pool, &pool->lanes[1 - l], self, may));
+	return !may[lane - PP_READ];
+}
+
+static void book(struct lane_counts *lane, enum pp_status status, bool shed, uint64_t wait_ns)
+{
+	lane->waits += status != PP_OVERLOADED || shed;
 	lane->timeouts += status == PP_TIMEOUT;
 	lane->overloads += status == PP_OVERLOADED;
+	lane->sheds += shed;
 	lane->wait_ns_total += wait_ns;
 	if (wait_ns > lane->wait_ns_max)
 		lane->wait_ns_max = wait_ns;
@@ -216,23 +369,57 @@ static void book(struct lane_counts *lane, enum pp_status status, uint64_t wait_
 
 /* --- What lease.c and pool.c call --------------------------------------------------------- */
 
-enum pp_status line_wait(struct pp_pool *pool, enum pp_lane lane, uint64_t deadline,
+/* Whoever closes a circle of threads that wait for each other holds something himself. */
+static enum pp_status enter(struct pp_pool *pool, struct line *line, struct waiter *waiter,
+                            bool holds)
+{
+	enum pp_status status = PP_OK;
+
+	if (line->closing)
+		status = PP_CLOSED;
+	else if (holds && is_hopeless(pool, waiter->lane, waiter->thread))
+		status = PP_WOULD_DEADLOCK;
+	else if (line->count >= pool->config.line_max)
+		status = PP_OVERLOADED;
+	else
+		enqueue(line, waiter);
+	return status;
+}
+
+enum pp_status line_wait(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline until,
                          struct slot **ret_slot)
 {
 	struct line *line = pool_lane(pool, lane)->line;
-	struct waiter waiter = { .lane = lane, .since_ns = clock_ns() };
-	enum pp_status status = PP_OVERLOADED;
+	struct waiter waiter = { .lane = lane,
+		                 .since_ns = clock_ns(),
+		                 .thread = thread_number(),
+		                 .token = until.token };
+	bool holds = leases_held() > 0 && until.ns != PP_NO_WAIT.ns, entered;
+	enum pp_status status;
+	uint64_t waited;
 
 	clock_cond_init(&waiter.wake);
-	pthread_mutex_lock(&line->mutex);
-	if (line->closing) {
-		status = PP_CLOSED;
-	} else if (line->count < pool->config.line_max) {
-		enqueue(line, &waiter);
-		status = stand(pool, line, &waiter, deadline);
+	/* In this order, the one line's and then the other's. */
+	for (unsigned l = 0; l < LANES; l++)
+		if (holds || line == &pool->lines[l])
+			pthread_mutex_lock(&pool->lines[l].mutex);
+	status = enter(pool, line, &waiter, holds);
+	entered = status == PP_OK;
+	for (unsigned l = 0; l < LANES; l++)
+		if (holds && line != &pool->lines[l])
+			pthread_mutex_unlock(&pool->lines[l].mutex);
+	if (entered) {
+		PROBE_WAIT_BEGIN(pool, lane);
+		status = stand(pool, line, &waiter, until.ns);
 		serve(pool, line);
 	}
-	book(&line->lanes[lane - PP_READ], status, clock_ns() - waiter.since_ns);
+	waited = clock_ns() - waiter.since_ns;
+	book(&line->lanes[lane - PP_READ], status, waiter.shed, waited);
+	/* Under the lock: the closer of the pool waits for those who stood here. */
+	if (entered) {
+		PROBE_WAIT_END(pool, lane, status, waited);
+		histogram_note(pool, PP_HISTOGRAM_WAIT, waited);
+	}
 	pthread_mutex_unlock(&line->mutex);
 	pthread_cond_destroy(&waiter.wake);
 	if (status == PP_OK)
@@ -268,16 +455,21 @@ static void line_shut(struct line *line)
 	pthread_mutex_unlock(&line->mutex);
 }
 
-/* Takes out what nobody holds; returns how many are still lent. */
-static unsigned lane_shut(struct lane *lane)
+/* Takes out what nobody holds; returns how many others still have. */
+static unsigned lane_take(struct lane *lane, enum slot_state to)
 {
-	unsigned lent = 0;
+	unsigned out = 0;
 
-	for (unsigned i = 0; i < lane->count; i++)
-		if (!slot_claim(&lane->slots[i], SLOT_IDLE, SLOT_CLOSED) &&
-		    !slot_claim(&lane->slots[i], SLOT_EMPTY, SLOT_CLOSED))
-			lent += atomic_load(&lane->slots[i].state) != SLOT_CLOSED;
-	return lent;
+	for (unsigned i = lane_used(lane); i-- > 0;) {
+		struct slot *slot = &lane->slots[i];
+		unsigned state;
+
+		if (slot_claim(slot, SLOT_IDLE, to) || slot_claim(slot, SLOT_EMPTY, to))
+			continue;
+		state = atomic_load(&slot->state);
+		out += state != SLOT_SPARE && state != SLOT_NEXT && state != to;
+	}
+	return out;
 }
 
 /* Until nothing is lent, or the deadline. Those who stood in the line have been woken and leave at
@@ -288,7 +480,7 @@ static unsigned lane_drain(struct lane *lane, uint64_t deadline)
 	unsigned lent;
 
 	pthread_mutex_lock(&line->mutex);
-	while ((lent = lane_shut(lane)) > 0 ? clock_ns() < deadline : line->count > 0)
+	while ((lent = lane_take(lane, SLOT_CLOSED)) > 0 ? clock_ns() < deadline : line->count > 0)
 		clock_wait(&line->drained, &line->mutex, lent > 0 ? deadline : UINT64_MAX);
 	pthread_mutex_unlock(&line->mutex);
 	return lent;
@@ -303,4 +495,92 @@ unsigned line_close(struct pp_pool *pool, uint64_t deadline)
 	for (unsigned l = 0; l < LANES; l++)
 		lent += lane_drain(&pool->lanes[l], deadline);
 	return lent;
+}
+
+/* --- What upkeep calls -------------------------------------------------------------------- */
+
+void line_serve(struct pp_pool *pool, enum pp_lane lane)
+{
+	struct line *line = pool_lane(pool, lane)->line;
+
+	pthread_mutex_lock(&line->mutex);
+	serve(pool, line);
+	pthread_mutex_unlock(&line->mutex);
+}
+
+uint64_t line_head_wait_ns(struct pp_pool *pool, enum pp_lane lane)
+{
+	struct line *line = pool_lane(pool, lane)->line;
+	const struct waiter *w;
+	uint64_t waited = 0;
+
+	pthread_mutex_lock(&line->mutex);
+	for (w = line->head; w != NULL && w->lane != lane; w = w->next)
+		;
+	if (w != NULL)
+		waited = clock_ns() - w->since_ns + 1; /* 0 is nobody. */
+	pthread_mutex_unlock(&line->mutex);
+	return waited;
+}
+
+void line_wake(struct line *line, const struct pp_token *token)
+{
+	pthread_mutex_lock(&line->mutex);
+	for (struct waiter *w = line->head; w != NULL; w = w->next)
+		if (token == NULL || w->token == token)
+			pthread_cond_signal(&w->wake);
+	pthread_cond_broadcast(&line->drained);
+	pthread_mutex_unlock(&line->mutex);
+}
+
+static enum pp_status hold_ended(const struct line *line, struct pp_deadline until)
+{
+	return line->closing                  ? PP_CLOSED
+	       : token_cancelled(until.token) ? PP_CANCELLED
+	       : clock_ns() >= until.ns       ? PP_TIMEOUT
+	                                      : PP_OK;
+}
+
+/* Back into use, each with what is in it. The line is locked. */
+static void lane_put_back(struct pp_pool *pool, enum pp_lane which)
+{
+	struct lane *lane = pool_lane(pool, which);
+
+	lane->line->held[which - PP_READ] = false;
+	atomic_fetch_sub(&lane->line->waiting, 1);
+	for (unsigned i = lane_used(lane); i-- > 0;) {
+		struct slot *slot = &lane->slots[i];
+
+		if (atomic_load(&slot->state) == SLOT_KEPT)
+			atomic_store(&slot->state,
+			             atomic_load(&slot->open) ? SLOT_IDLE : SLOT_EMPTY);
+	}
+	serve(pool, lane->line);
+}
+
+enum pp_status lane_hold(struct pp_pool *pool, enum pp_lane which, struct pp_deadline until)
+{
+	struct lane *lane = pool_lane(pool, which);
+	struct line *line = lane->line;
+	enum pp_status status = PP_OK;
+
+	pthread_mutex_lock(&line->mutex);
+	line->held[which - PP_READ] = true;
+	atomic_store_explicit(&line->strict, true, memory_order_relaxed);
+	atomic_fetch_add(&line->waiting, 1); /* As a waiter: givers come to serve. */
+	while (lane_take(lane, SLOT_KEPT) > 0 && (status = hold_ended(line, until)) == PP_OK)
+		clock_wait(&line->drained, &line->mutex, until.ns);
+	if (status != PP_OK)
+		lane_put_back(pool, which);
+	pthread_mutex_unlock(&line->mutex);
+	return status;
+}
+
+void lane_unhold(struct pp_pool *pool, enum pp_lane which)
+{
+	struct line *line = pool_lane(pool, which)->line;
+
+	pthread_mutex_lock(&line->mutex);
+	lane_put_back(pool, which);
+	pthread_mutex_unlock(&line->mutex);
 }

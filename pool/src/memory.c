@@ -4,7 +4,8 @@
  * To know before reading: a block is [ what SQLite sees | owner ], the owner in its last eight
  * bytes. A header would make the pointer SQLite keeps an interior one, and memcheck would call
  * live memory "possibly lost". The only lock here, accounts_mutex, guards the states of the
- * table; no call into SQLite or the allocator's control happens under it.
+ * table; no call into SQLite or the allocator's control happens under it. Where there is a limit,
+ * bytes are booked before the block is taken; without one that costs a look at a flag.
  */
 /* SPDX-License-Identifier: MIT */
 #include "memory.h"
@@ -17,12 +18,24 @@
 #include <jemalloc/jemalloc.h>
 #endif
 
-/* Every pool full, with its own account, and as many again parked. */
-enum { ACCOUNTS_MAX = 2 * PP_POOLS_MAX * (PP_READERS_MAX + 2) };
+enum {
+	/* Every pool full (readers, a few spare ones, the writer, the anchor, the pool itself), and
+	 * as many again parked. */
+	ACCOUNTS_MAX = 2 * PP_POOLS_MAX * (PP_READERS_MAX + 16),
+	/* A chunk of a pool's limit: little of it can lie unused, and few are taken. */
+	CHUNKS = 1024,
+	CHUNK_MIN = 1024,
+	CHUNK_MAX = 65536
+};
+
+/* Whose refused. */
+enum limit { LIMIT_NONE, LIMIT_TRANSACTION, LIMIT_CONNECTION, LIMIT_POOL };
 
 static struct account accounts[ACCOUNTS_MAX];
 static struct account foreign; /* What belongs to no pool. */
 static pthread_mutex_t accounts_mutex = PTHREAD_MUTEX_INITIALIZER;
+/* The one lock under which SQLite is called: sqlite3_config() only stores pointers. */
+static pthread_mutex_t setup_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static sqlite3_mem_methods base;
 static enum pp_accounting accounting = PP_ACCOUNTING_OFF; /* Written once, under setup_mutex. */
@@ -84,6 +97,12 @@ static size_t block_size(void *block)
 {
 	return sallocx(block, 0);
 }
+
+/* What block_size() of such a block will be. */
+static size_t size_expected(size_t size)
+{
+	return nallocx(size, 0);
+}
 #else
 static void *block_malloc(size_t size, struct account *owner)
 {
@@ -107,6 +126,11 @@ static size_t block_size(void *block)
 {
 	return (size_t)base.xSize(block);
 }
+
+static size_t size_expected(size_t size)
+{
+	return size;
+}
 #endif
 
 static int round_up(int size)
@@ -128,15 +152,132 @@ static struct account *owner_of(void *block)
 	return owner;
 }
 
+static uint64_t get(const atomic_uint_least64_t *value)
+{
+	return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static void add(atomic_uint_least64_t *value, uint64_t bytes)
+{
+	atomic_fetch_add_explicit(value, bytes, memory_order_relaxed);
+}
+
+static void subtract(atomic_uint_least64_t *value, uint64_t bytes)
+{
+	atomic_fetch_sub_explicit(value, bytes, memory_order_relaxed);
+}
+
+static bool is_limited(const struct account *account)
+{
+	return atomic_load_explicit(&account->limited, memory_order_relaxed);
+}
+
+/* Adds where the sum stays within max. */
+static bool add_within(atomic_uint_least64_t *value, uint64_t bytes, uint64_t max)
+{
+	uint64_t sum = get(value);
+
+	do {
+		if (bytes > max - sum)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(
+		value, &sum, sum + bytes, memory_order_relaxed, memory_order_relaxed));
+	return true;
+}
+
+/* Of the pool's limit: in chunks or, where that is too much, what is needed. */
+static bool grant(struct account *account, uint64_t bytes)
+{
+	struct account *pool = account->parent;
+	uint64_t chunks = (bytes / pool->chunk + 1) * pool->chunk;
+
+	if (!add_within(&pool->given, chunks, pool->bytes_max)) {
+		if (!add_within(&pool->given, bytes, pool->bytes_max))
+			return false;
+		chunks = bytes;
+	}
+	add(&account->granted, chunks);
+	return true;
+}
+
+/* By compare-and-swap and not by adding first: nobody ever reads a sum past its limit. */
+static enum limit book_connection(struct account *account, uint64_t bytes)
+{
+	uint64_t sum = get(&account->bytes), granted;
+
+	do {
+		if (sum + bytes > get(&account->bound))
+			return get(&account->bound) < account->bytes_max ? LIMIT_TRANSACTION
+			                                                 : LIMIT_CONNECTION;
+		granted = get(&account->granted);
+		if (sum + bytes > granted && !grant(account, sum + bytes - granted))
+			return LIMIT_POOL;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&account->bytes, &sum, sum + bytes, memory_order_relaxed, memory_order_relaxed));
+	return LIMIT_NONE;
+}
+
+/* A pool's own: any thread opens files at any time, so nothing is taken ahead. */
+static enum limit book_pool(struct account *account, uint64_t bytes)
+{
+	if (!add_within(&account->given, bytes, account->bytes_max))
+		return LIMIT_POOL;
+	add(&account->bytes, bytes);
+	return LIMIT_NONE;
+}
+
+/* Bytes of an account with limits; false, and it is noted, where one refuses. */
+static bool book(struct account *account, uint64_t bytes)
+{
+	struct account *pool = account->parent != NULL ? account->parent : account;
+	enum limit refused =
+		pool == account ? book_pool(account, bytes) : book_connection(account, bytes);
+
+	if (refused == LIMIT_NONE)
+		return true;
+	add(&pool->refusals, 1);
+	atomic_store_explicit(&account->refused_bytes, bytes, memory_order_relaxed);
+	atomic_store_explicit(&account->refused_by, refused, memory_order_relaxed);
+	return false;
+}
+
+/* By the allocator's word, after it has given or moved a block; bytes may be "negative". */
+static void book_more(struct account *account, uint64_t bytes)
+{
+	if (bytes == 0)
+		return;
+	if (is_limited(account) && account->parent == NULL)
+		add(&account->given, bytes);
+	add(&account->bytes, bytes);
+}
+
+static void unbook(struct account *account, uint64_t bytes)
+{
+	if (is_limited(account) && account->parent == NULL)
+		subtract(&account->given, bytes);
+	/* Last, and before whoever reads 0: the account may then be used again. */
+	atomic_fetch_sub_explicit(&account->bytes, bytes, memory_order_release);
+}
+
 void *memory_malloc(int size)
 {
 	struct account *owner = current != NULL ? current : &foreign;
-	void *block = block_malloc((size_t)round_up(size) + OWNER_SIZE, owner);
+	size_t wanted = (size_t)round_up(size) + OWNER_SIZE;
+	uint64_t booked = 0;
+	void *block;
 
-	if (block == NULL)
+	if (is_limited(owner)) {
+		booked = size_expected(wanted);
+		if (!book(owner, booked))
+			return NULL;
+	}
+	block = block_malloc(wanted, owner);
+	if (block == NULL) {
+		unbook(owner, booked);
 		return NULL;
+	}
 	memcpy(owner_at(block), &owner, sizeof owner);
-	atomic_fetch_add_explicit(&owner->bytes, block_size(block), memory_order_relaxed);
+	book_more(owner, block_size(block) - booked);
 	return block;
 }
 
@@ -144,22 +285,30 @@ void memory_free(void *block)
 {
 	struct account *owner = owner_of(block); /* SQLite never hands NULL on. */
 
-	/* First the bytes, then the block: an account whose bytes are 0 holds no block. */
+	/* First the block, then the bytes: an account whose bytes are 0 holds no block. */
 	size_t size = block_size(block);
 	block_free(block, owner);
-	atomic_fetch_sub_explicit(&owner->bytes, size, memory_order_release);
+	unbook(owner, size);
 }
 
 static void *memory_realloc(void *block, int size)
 {
 	struct account *owner = owner_of(block);
-	size_t before = block_size(block);
-	void *moved = block_realloc(block, (size_t)round_up(size) + OWNER_SIZE, owner);
+	size_t wanted = (size_t)round_up(size) + OWNER_SIZE;
+	uint64_t before = block_size(block);
+	uint64_t expected = is_limited(owner) ? size_expected(wanted) : 0;
+	uint64_t booked = expected > before ? expected - before : 0;
+	void *moved;
 
-	if (moved == NULL)
+	if (booked > 0 && !book(owner, booked))
 		return NULL;
+	moved = block_realloc(block, wanted, owner);
+	if (moved == NULL) {
+		unbook(owner, booked);
+		return NULL;
+	}
 	memcpy(owner_at(moved), &owner, sizeof owner);
-	atomic_fetch_add_explicit(&owner->bytes, block_size(moved) - before, memory_order_relaxed);
+	book_more(owner, block_size(moved) - before - booked);
 	return moved;
 }
 
@@ -212,6 +361,25 @@ uint64_t account_arena_bytes(struct account *account)
 }
 #endif
 
+static void set(atomic_uint_least64_t *value, uint64_t bytes)
+{
+	atomic_store_explicit(value, bytes, memory_order_relaxed);
+}
+
+/* None but the pool's, where that has one. */
+static void limits_init(struct account *account)
+{
+	bool has_pool = account->parent != NULL && is_limited(account->parent);
+
+	account->bytes_max = account->transaction_max = UINT64_MAX;
+	set(&account->bound, UINT64_MAX);
+	set(&account->granted, has_pool ? 0 : UINT64_MAX);
+	set(&account->given, 0);
+	set(&account->refusals, 0);
+	atomic_store_explicit(&account->refused_by, LIMIT_NONE, memory_order_relaxed);
+	atomic_store_explicit(&account->limited, has_pool, memory_order_relaxed);
+}
+
 /* A parked account is free again once the last of its bytes is. */
 static struct account *account_claim(struct account *parent)
 {
@@ -225,6 +393,7 @@ static struct account *account_claim(struct account *parent)
 	if (found != NULL) {
 		found->state = ACCOUNT_OPEN;
 		found->parent = parent;
+		limits_init(found);
 	}
 	pthread_mutex_unlock(&accounts_mutex);
 	return found;
@@ -253,12 +422,25 @@ struct account *account_open(struct account *parent)
 	return account;
 }
 
+/* All but what is to be kept. */
+static void grant_return(struct account *account, uint64_t kept)
+{
+	uint64_t granted = get(&account->granted);
+
+	if (granted == UINT64_MAX || granted <= kept)
+		return;
+	subtract(&account->granted, granted - kept);
+	subtract(&account->parent->given, granted - kept);
+}
+
 uint64_t account_close(struct account *account)
 {
 	if (account == NULL)
 		return 0;
 	uint64_t bytes = account_bytes(account);
 
+	grant_return(account, 0);
+	set(&account->granted, UINT64_MAX); /* Of what lives on its pool knows nothing more. */
 #ifdef PP_JEMALLOC
 	/* The counter and the arena must both say zero. */
 	uint64_t arena = account_arena_bytes(account);
@@ -292,6 +474,94 @@ uint64_t accounts_foreign_bytes(void)
 	return account_bytes(&foreign);
 }
 
+/* Its threads are not in the child; what they held would stay locked. */
+void memory_after_fork(void)
+{
+	pthread_mutex_init(&accounts_mutex, NULL);
+	pthread_mutex_init(&setup_mutex, NULL);
+}
+
+/* --- Limits ------------------------------------------------------------------------------ */
+
+void account_limit_set(struct account *account, uint64_t bytes_max)
+{
+	uint64_t chunk = bytes_max / CHUNKS;
+
+	if (account == NULL || bytes_max == 0)
+		return;
+	account->bytes_max = bytes_max;
+	account->chunk = chunk < CHUNK_MIN ? CHUNK_MIN : chunk > CHUNK_MAX ? CHUNK_MAX : chunk;
+	set(&account->bound, bytes_max);
+	atomic_store_explicit(&account->limited, true, memory_order_relaxed);
+}
+
+/* Of the account itself, and of a transaction on it. */
+static void bound_set(struct account *account, uint64_t transaction)
+{
+	uint64_t bound = transaction < account->bytes_max ? transaction : account->bytes_max;
+
+	set(&account->bound, bound);
+	atomic_store_explicit(&account->limited,
+	                      bound != UINT64_MAX || get(&account->granted) != UINT64_MAX,
+	                      memory_order_relaxed);
+}
+
+void account_transaction_begin(struct account *account, uint64_t bytes_max)
+{
+	uint64_t bytes = account_bytes(account);
+
+	if (account == NULL)
+		return;
+	atomic_store_explicit(&account->refused_by, LIMIT_NONE, memory_order_relaxed);
+	account->transaction_max = bytes_max;
+	if (bytes_max != 0)
+		bound_set(account, bytes_max < UINT64_MAX - bytes ? bytes + bytes_max : UINT64_MAX);
+}
+
+void account_transaction_end(struct account *account)
+{
+	if (account != NULL)
+		bound_set(account, UINT64_MAX);
+}
+
+void account_settle(struct account *account)
+{
+	uint64_t chunk;
+
+	if (account == NULL || get(&account->granted) == UINT64_MAX)
+		return;
+	chunk = account->parent->chunk;
+	grant_return(account, (account_bytes(account) + chunk - 1) / chunk * chunk);
+}
+
+struct refusal account_refused(const struct account *account)
+{
+	static const char *const names[] = { NULL, "transaction", "connection", "pool" };
+	const struct account *pool = account != NULL ? account->parent : NULL;
+	struct refusal refusal = { 0 };
+	enum limit by;
+
+	if (account == NULL)
+		return refusal;
+	by = atomic_load_explicit(&account->refused_by, memory_order_relaxed);
+	/* What SQLite's files take for a connection is booked to the pool itself. */
+	if (by == LIMIT_NONE) {
+		account = pool;
+		by = atomic_load_explicit(&pool->refused_by, memory_order_relaxed);
+	}
+	refusal.whose = names[by];
+	refusal.wanted = get(&account->refused_bytes);
+	refusal.bytes_max = by == LIMIT_TRANSACTION  ? account->transaction_max
+	                    : by == LIMIT_CONNECTION ? account->bytes_max
+	                                             : pool->bytes_max;
+	return refusal;
+}
+
+uint64_t account_refusals(const struct account *account)
+{
+	return account == NULL ? 0 : get(&account->refusals);
+}
+
 /* --- Set-up ------------------------------------------------------------------------------ */
 
 static const sqlite3_mem_methods methods = {
@@ -321,8 +591,6 @@ static enum pp_accounting install(void)
 
 enum pp_status pp_setup(unsigned flags)
 {
-	/* The one lock under which SQLite is called: sqlite3_config() only stores pointers. */
-	static pthread_mutex_t setup_mutex = PTHREAD_MUTEX_INITIALIZER;
 	static bool done;
 
 	if (sqlite3_threadsafe() == 0)

@@ -28,6 +28,13 @@ static sqlite3_mutex statics[STATIC_COUNT] = {
 	[0 ... STATIC_COUNT - 1] = { .real = PTHREAD_MUTEX_INITIALIZER },
 };
 
+/* In a child: those of the parent's threads that held one are not there to leave it. */
+void mutexes_after_fork(void)
+{
+	for (unsigned i = 0; i < STATIC_COUNT; i++)
+		pthread_mutex_init(&statics[i].real, NULL);
+}
+
 static _Thread_local struct account *binding __attribute__((tls_model("initial-exec")));
 
 void mutex_bind(struct account *account)

@@ -21,45 +21,83 @@
 static struct pp_pool pools[PP_POOLS_MAX];
 /* A row of slots for each. Like the rows never freed: a thread in pp_acquire() may look at a slot
  * while another closes the pool. Untouched, they cost no memory. */
-static struct slot slot_table[PP_POOLS_MAX][PP_READERS_MAX + 1];
+static struct slot slot_table[PP_POOLS_MAX][SLOTS];
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t registry_changed = PTHREAD_COND_INITIALIZER;
 
 /* --- Options ----------------------------------------------------------------------------- */
 
-/* One list: name, lowest, highest, default. */
-#define OPTION_LIST(X)                        \
-	X(readers, 1, PP_READERS_MAX, 4)      \
-	X(timeout_ms, 1, 86400000, 5000)      \
-	X(busy_timeout_ms, 1, 86400000, 5000) \
-	X(line_max, 1, 65536, 1024)           \
-	X(overtake_ms, 1, 60000, 10)          \
-	X(statements_max, 1, 10000, 100)      \
-	X(statements_bytes_max, 4096, 1073741824, 1048576)
+/* One list: name, lowest, highest, default. Those up to PP_NEVER are above every other value. */
+#define OPTION_LIST(X)                                                \
+	X(readers, 1, PP_READERS_MAX, 4)                              \
+	X(readers_min, 1, config->readers, config->readers)           \
+	X(grow_ms, 1, 60000, 5)                                       \
+	X(timeout_ms, 1, 86400000, 5000)                              \
+	X(busy_timeout_ms, 1, 86400000, 5000)                         \
+	X(line_max, 1, 65536, 1024)                                   \
+	X(overtake_ms, 1, 60000, 10)                                  \
+	X(statements_max, 1, 10000, 100)                              \
+	X(statements_bytes_max, 4096, 1073741824, 1048576)            \
+	X(journal, 0, PP_JOURNAL_KEEP, PP_JOURNAL_WAL)                \
+	X(synchronous, 0, PP_SYNCHRONOUS_NORMAL, PP_SYNCHRONOUS_FULL) \
+	X(keeper, 0, PP_KEEPER_MANUAL, PP_KEEPER_THREAD)              \
+	X(idle_ms, 1, PP_NEVER, 300000)                               \
+	X(age_ms, 1, PP_NEVER, 3600000)                               \
+	X(health_ms, 1, PP_NEVER, 30000)                              \
+	X(health, 0, PP_HEALTH_SELECT_1, PP_HEALTH_FILE)              \
+	X(on_file_change, 0, PP_FILE_REOPEN, PP_FILE_TRIP)            \
+	X(lease_warn_ms, 1, PP_NEVER, 60000)                          \
+	X(lease_max_ms, 1, PP_NEVER, PP_NEVER)                        \
+	X(lease_grace_ms, 1, 86400000, 1000)                          \
+	X(wal_bytes_max, 65536, 1099511627776, 67108864)              \
+	X(reader_max_ms, 1, PP_NEVER, PP_NEVER)                       \
+	X(shed_ms, 1, PP_NEVER, PP_NEVER)                             \
+	X(shed_interval_ms, 1, 60000, 100)                            \
+	X(connection_bytes_max, 65536, SIZE_MAX, 0)                   \
+	X(pool_bytes_soft, 65536, SIZE_MAX, 0)                        \
+	X(pool_bytes_max, 262144, SIZE_MAX, 0)
 
-static enum pp_status options_read(const struct pp_config *given, struct pp_config *ret_config,
+/* What is only equal or not. */
+#define OTHER_LIST(X)                                                                         \
+	X(on_open)                                                                            \
+	X(on_open_context)                                                                    \
+	X(authorizer)                                                                         \
+	X(authorizer_context) X(progress) X(progress_context) X(on_event) X(on_event_context) \
+		X(backtraces)
+
+static enum pp_status limits_need_accounts(const struct pp_config *c, struct pp_error *error)
+{
+	const char *name = c->connection_bytes_max > 0 ? "connection_bytes_max"
+	                   : c->pool_bytes_soft > 0    ? "pool_bytes_soft"
+	                   : c->pool_bytes_max > 0     ? "pool_bytes_max"
+	                                               : NULL;
+
+	if (name == NULL || memory_accounting() != PP_ACCOUNTING_OFF)
+		return PP_OK;
+	return error_set(error, PP_INVALID, "open",
+	                 "%s is set, but there are no accounts: call pp_setup(0) before anything "
+	                 "uses SQLite",
+	                 name);
+}
+
+static enum pp_status options_read(const struct pp_config *given, struct pp_config *config,
                                    struct pp_error *error)
 {
-	*ret_config = *given;
+	*config = *given;
 	if (given->path == NULL || given->path[0] == '\0')
 		return error_set(error, PP_INVALID, "open",
 		                 "path is missing: name a database file");
 #define X(name, low, high, standard)                                                             \
 	if (given->name == 0)                                                                    \
-		ret_config->name = (standard);                                                   \
-	else if (given->name < (low) || given->name > (high))                                    \
+		config->name = (standard);                                                       \
+	else if ((uint64_t)given->name + 1 <= (uint64_t)(low) ||                                 \
+	         (uint64_t)given->name > (uint64_t)(high))                                       \
 		return error_set(error, PP_INVALID, "open", "%s is %llu: it must be %llu..%llu", \
 		                 #name, (unsigned long long)given->name,                         \
 		                 (unsigned long long)(low), (unsigned long long)(high));
 	OPTION_LIST(X)
 #undef X
-	if ((unsigned)given->journal > PP_JOURNAL_KEEP)
-		return error_set(error, PP_INVALID, "open", "journal is %d: it must be 0..%d",
-		                 (int)given->journal, PP_JOURNAL_KEEP);
-	if ((unsigned)given->synchronous > PP_SYNCHRONOUS_NORMAL)
-		return error_set(error, PP_INVALID, "open", "synchronous is %d: it must be 0..%d",
-		                 (int)given->synchronous, PP_SYNCHRONOUS_NORMAL);
-	return PP_OK;
+	return limits_need_accounts(config, error);
 }
 
 static void differing(char *names, size_t size, const char *name, bool differs)
@@ -78,10 +116,9 @@ static bool options_equal(const struct pp_config *a, const struct pp_config *b, 
 #define X(name, low, high, standard) differing(names, size, #name, a->name != b->name);
 	OPTION_LIST(X)
 #undef X
-	differing(names, size, "journal", a->journal != b->journal);
-	differing(names, size, "synchronous", a->synchronous != b->synchronous);
-	differing(names, size, "on_open", a->on_open != b->on_open);
-	differing(names, size, "on_open_context", a->on_open_context != b->on_open_context);
+#define X(name) differing(names, size, #name, a->name != b->name);
+	OTHER_LIST(X)
+#undef X
 	return names[0] == '\0';
 }
 
@@ -166,13 +203,42 @@ static bool identity_equal(const struct identity *a, const struct identity *b)
 
 /* --- The registry ------------------------------------------------------------------------ */
 
-static void lines_make(void)
+static void row_make(struct pp_pool *row)
+{
+	for (unsigned l = 0; l < LANES; l++) {
+		pthread_mutex_init(&row->lines[l].mutex, NULL);
+		clock_cond_init(&row->lines[l].drained);
+	}
+	pthread_mutex_init(&row->keep_mutex, NULL);
+	pthread_mutex_init(&row->keeper.mutex, NULL);
+	clock_cond_init(&row->keeper.wake);
+}
+
+static void rows_make(void)
 {
 	for (unsigned p = 0; p < PP_POOLS_MAX; p++)
-		for (unsigned l = 0; l < LANES; l++) {
-			pthread_mutex_init(&pools[p].lines[l].mutex, NULL);
-			clock_cond_init(&pools[p].lines[l].drained);
-		}
+		row_make(&pools[p]);
+}
+
+/* What was open is the parent's; what was being opened or closed never will be. */
+void pool_after_fork(void)
+{
+	pthread_mutex_init(&registry_mutex, NULL);
+	pthread_cond_init(&registry_changed, NULL);
+	for (unsigned p = 0; p < PP_POOLS_MAX; p++) {
+		if (pools[p].state == POOL_UNUSED)
+			row_make(&pools[p]);
+		else
+			pools[p].state = POOL_FORKED;
+	}
+}
+
+void pools_visit(void (*visit)(struct pp_pool *pool, void *context), void *context)
+{
+	/* Lines and keepers of rows without a pool are idle, and may be asked all the same. */
+	for (unsigned p = 0; p < PP_POOLS_MAX; p++)
+		if (pools[p].process != 0 && !pool_forked(&pools[p]))
+			visit(&pools[p], context);
 }
 
 /* The row of this file, or an unused one; NULL when the table is full. */
@@ -189,11 +255,32 @@ static struct pp_pool *row_find(const struct identity *identity)
 	return unused;
 }
 
+bool registry_rename(struct pp_pool *pool, dev_t device, ino_t inode)
+{
+	struct pp_pool *row;
+	bool taken;
+
+	pthread_mutex_lock(&registry_mutex);
+	row = row_find(&(struct identity){ .device = device, .inode = inode });
+	taken = row != NULL && row != pool && row->state != POOL_UNUSED;
+	if (!taken) {
+		pool->identity.device = device;
+		pool->identity.inode = inode;
+	}
+	pthread_mutex_unlock(&registry_mutex);
+	return !taken;
+}
+
 static enum pp_status row_share(struct pp_pool *row, const struct pp_config *config,
                                 struct pp_error *error)
 {
 	char names[160];
 
+	if (row->state == POOL_FORKED)
+		return error_set(error, PP_FORKED, "open",
+		                 "%.160s was open at fork(): exec a program to open it, or open it "
+		                 "after the fork only",
+		                 config->path);
 	if (row->state == POOL_CLOSING)
 		return error_set(error, PP_CLOSED, "open", "the pool on %.160s is still closing",
 		                 config->path);
@@ -230,6 +317,19 @@ static enum pp_status row_claim(const struct identity *identity, const struct pp
 	return status;
 }
 
+bool file_is_pooled(const struct stat *file)
+{
+	struct identity identity = { .device = file->st_dev, .inode = file->st_ino };
+	struct pp_pool *row;
+	bool pooled;
+
+	pthread_mutex_lock(&registry_mutex);
+	row = row_find(&identity);
+	pooled = row != NULL && row->state != POOL_UNUSED;
+	pthread_mutex_unlock(&registry_mutex);
+	return pooled;
+}
+
 static void row_settle(struct pp_pool *row, enum pool_state state)
 {
 	pthread_mutex_lock(&registry_mutex);
@@ -252,61 +352,74 @@ static char *path_resolve(const struct pp_pool *pool)
 }
 
 /* The generation goes on from the row's last pool: a lease of that one never fits again. */
-static void slot_init(struct slot *slot, struct pp_pool *pool, enum pp_lane lane)
+static void slot_init(struct slot *slot)
 {
 	struct statements *s = &slot->connection.statements;
 
-	slot->connection.pool = pool;
-	slot->connection.lane = lane;
 	atomic_store(&slot->open, 0);
 	atomic_store(&slot->since_ms, 0);
 	atomic_store(&slot->acquires, 0);
+	atomic_store(&slot->warned, 0);
+	atomic_store(&slot->holder, 0);
 	atomic_store(&s->hits, 0);
 	atomic_store(&s->misses, 0);
 	atomic_store(&s->evictions, 0);
-	atomic_store(&slot->state, SLOT_EMPTY);
+	atomic_store(&slot->state, SLOT_SPARE);
 }
 
-static enum pp_status slots_make(struct pp_pool *pool, struct pp_error *error)
+/* Slots that no pool of this row has used are as they should be: untouched. */
+static void lane_init(struct lane *lane, struct slot *slots, unsigned slot_count, struct line *line)
 {
-	struct slot *slots = slot_table[pool - pools];
+	for (unsigned i = lane_used(lane); i-- > 0;)
+		slot_init(&slots[i]);
+	lane->slots = slots;
+	lane->count = slot_count;
+	lane->line = line;
+	atomic_store_explicit(&lane->used, 0, memory_order_relaxed);
+}
 
+/* A pool that has lost its file is still there, with the WAL beside it: another one on what is at
+ * the path now would take that for its own. */
+static bool path_is_taken(const struct pp_pool *pool)
+{
+	bool taken = false;
+
+	pthread_mutex_lock(&registry_mutex);
+	for (unsigned p = 0; p < PP_POOLS_MAX; p++)
+		taken |= &pools[p] != pool && pools[p].state == POOL_OPEN &&
+		         !pools[p].identity.memdb && strcmp(pools[p].path, pool->path) == 0;
+	pthread_mutex_unlock(&registry_mutex);
+	return taken;
+}
+
+static enum pp_status path_make(struct pp_pool *pool, struct pp_error *error)
+{
 	pool->path = path_resolve(pool);
 	if (pool->path == NULL)
 		return error_set(error, PP_NOMEM, "open", "no memory for the path");
 	pool->config.path = pool->path;
-	for (unsigned i = 0; i <= pool->config.readers; i++)
-		slot_init(&slots[i], pool, i == 0 ? PP_WRITE : PP_READ);
-	*pool_lane(pool, PP_WRITE) = (struct lane){ slots, 1, &pool->lines[1] };
-	*pool_lane(pool, PP_READ) =
-		(struct lane){ slots + 1, pool->config.readers, &pool->lines[0] };
+	if (!pool->identity.memdb && path_is_taken(pool))
+		return error_set(error, PP_FILE_CHANGED, "open",
+		                 "%.160s: a pool is open on the file that was here before; "
+		                 "pp_reopen() it, or close it first",
+		                 pool->path);
 	return PP_OK;
 }
 
+/* The writer first: what recovers the file, and sets its journal mode, has to be alone. */
 static enum pp_status connections_open(struct pp_pool *pool, struct pp_error *error)
 {
-	/* memdb's store goes with its last connection, and every lent one may be retired. */
-	if (pool->identity.memdb) {
-		enum pp_status status;
+	enum pp_status status = PP_OK;
 
-		pool->anchor.pool = pool;
-		pool->anchor.lane = PP_WRITE;
-		status = connection_open(&pool->anchor, UINT64_MAX, error);
-		if (status != PP_OK)
-			return status;
-	}
-	for (unsigned l = LANES; l-- > 0;) /* The writer first. */
-		for (unsigned i = 0; i < pool->lanes[l].count; i++) {
-			struct slot *slot = &pool->lanes[l].slots[i];
-			enum pp_status status =
-				connection_open(&slot->connection, UINT64_MAX, error);
-
-			if (status != PP_OK)
-				return status;
-			atomic_store(&slot->open, 1);
-			atomic_store(&slot->state, SLOT_IDLE);
-		}
-	return PP_OK;
+	if (pool->identity.memdb)
+		status = anchor_open(pool, error);
+	if (status == PP_OK)
+		status = size_add(pool, PP_WRITE, error);
+	if (status == PP_OK)
+		status = anchor_open(pool, error);
+	for (unsigned i = 0; status == PP_OK && i < pool->config.readers_min; i++)
+		status = size_add(pool, PP_READ, error);
+	return status;
 }
 
 static void connection_empty(struct connection *connection, struct pp_closing *closing)
@@ -325,14 +438,53 @@ static void row_empty(struct pp_pool *pool, struct pp_closing *ret_closing)
 {
 	*ret_closing = (struct pp_closing){ 0 };
 	for (unsigned l = 0; l < LANES; l++)
-		for (unsigned i = 0; i < pool->lanes[l].count; i++)
-			connection_empty(&pool->lanes[l].slots[i].connection, ret_closing);
+		for (unsigned i = 0; i < lane_used(&pool->lanes[l]); i++)
+			if (pool->lanes[l].slots[i].connection.db != NULL)
+				connection_empty(&pool->lanes[l].slots[i].connection, ret_closing);
 	if (pool->anchor.db != NULL)
 		connection_empty(&pool->anchor, ret_closing);
+	turn_close(pool);
 	sqlite3_free(pool->path);
 	ret_closing->residue_bytes += account_close(pool->account);
 	pool->path = NULL;
 	pool->account = NULL;
+}
+
+/* Atomic counters, one by one: a thread on its way out of the row's last pool may still add to one.
+ */
+static void zero(void *counters, size_t size)
+{
+	atomic_uint_least64_t *counter = counters;
+
+	for (size_t i = 0; i < size / sizeof *counter; i++)
+		atomic_store_explicit(&counter[i], 0, memory_order_relaxed);
+}
+
+static void row_init(struct pp_pool *pool, const struct pp_config *config)
+{
+	struct slot *slots = slot_table[pool - pools];
+
+	atomic_store_explicit(&pool->process, *process_number, memory_order_relaxed);
+	pool->config = *config;
+	pool->gated = pool->filled = false;
+	zero(&pool->counters, sizeof pool->counters);
+	zero(&pool->histograms, sizeof pool->histograms);
+	for (unsigned l = 0; l < LANES; l++)
+		line_init(&pool->lines[l]);
+	lane_init(&pool->lanes[1], slots, WRITER_SLOTS, &pool->lines[1]);
+	lane_init(&pool->lanes[0], slots + WRITER_SLOTS, READER_SLOTS, &pool->lines[0]);
+	atomic_store(&pool->readers, config->readers);
+	atomic_store(&pool->readers_min, config->readers_min);
+	atomic_store(&pool->suspended, SUSPENDED_NOT);
+	atomic_store(&pool->exclusive, NULL);
+	atomic_store(&pool->tripped, false);
+	atomic_store(&pool->pressure, false);
+	atomic_store(&pool->lost_ns, 0);
+	atomic_store(&pool->keeper.stopping, false);
+	atomic_store(&pool->turn.neighbours, false);
+	pool->turn.file = -1;
+	pool->wal = (struct wal){ 0 };
+	health_init(pool);
 }
 
 static enum pp_status row_fill(struct pp_pool *pool, const struct pp_config *config,
@@ -341,25 +493,24 @@ static enum pp_status row_fill(struct pp_pool *pool, const struct pp_config *con
 	struct account *before;
 	enum pp_status status;
 
-	pool->config = *config;
-	pool->gated = pool->filled = false;
-	pool->counters = (struct counters){ 0 };
-	for (unsigned l = 0; l < LANES; l++) {
-		line_init(&pool->lines[l]);
-		pool->lanes[l] = (struct lane){ .line = &pool->lines[l] };
-	}
+	row_init(pool, config);
 	pool->account = account_open(NULL);
 	if (pool->account == NULL && memory_accounting() != PP_ACCOUNTING_OFF)
 		return error_set(error, PP_NOMEM, "open", "no account is free for a pool");
+	account_limit_set(pool->account, config->pool_bytes_max);
 	before = account_enter(pool->account);
-	status = slots_make(pool, error);
+	status = path_make(pool, error);
 	account_enter(before);
 	if (status == PP_OK)
 		status = connections_open(pool, error);
+	if (status != PP_OK)
+		return status;
 	if (pool->gated)
 		pool_lane(pool, PP_WRITE)->line = pool_lane(pool, PP_READ)->line;
 	pool->filled = true;
-	return status;
+	health_note(pool);
+	turn_open(pool);
+	return keeper_start(pool, error);
 }
 
 enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
@@ -374,7 +525,8 @@ enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
 	int rc;
 
 	assert(given != NULL && ret_pool != NULL);
-	pthread_once(&once, lines_make);
+	pthread_once(&once, rows_make);
+	process_begin();
 	if (pp_setup(0) != PP_OK)
 		return error_set(reterr_error, PP_MISUSE, "open",
 		                 "SQLite was built without threads (THREADSAFE=0)");
@@ -398,6 +550,7 @@ enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
 		if (status != PP_OK) {
 			struct pp_closing closing;
 
+			keeper_stop(row);
 			row_empty(row, &closing);
 			if (made)
 				unmake(config.path);
@@ -431,6 +584,24 @@ static bool row_drop(struct pp_pool *pool, enum pp_status *ret_status)
 	return last;
 }
 
+/* When what runs is interrupted: with a quarter of the time left to come to an end. */
+static uint64_t patience_ns(uint64_t until)
+{
+	uint64_t now = clock_ns();
+
+	return until == UINT64_MAX || until <= now ? until : until - (until - now) / 4;
+}
+
+static unsigned drain(struct pp_pool *pool, uint64_t until)
+{
+	unsigned leased = line_close(pool, patience_ns(until));
+
+	if (leased == 0)
+		return 0;
+	watchdog_interrupt_all(pool, "the pool closes");
+	return line_close(pool, until);
+}
+
 enum pp_status pp_close(struct pp_pool *pool, struct pp_deadline deadline,
                         struct pp_closing *ret_closing)
 {
@@ -440,15 +611,20 @@ enum pp_status pp_close(struct pp_pool *pool, struct pp_deadline deadline,
 
 	if (pool == NULL)
 		return PP_OK;
+	if (pool_forked(pool))
+		return PP_FORKED;
 	if (transaction_is_inside(pool))
 		return PP_MISUSE;
 	until = deadline_ns(pool, deadline);
 	if (row_drop(pool, &status)) {
-		closing.leased = line_close(pool, until);
+		keeper_stop(pool);
+		suspension_end(pool);
+		closing.leased = drain(pool, until);
 		if (closing.leased > 0) {
 			status = PP_LEASED;
 			row_settle(pool, POOL_CLOSING);
 		} else {
+			health_part(pool);
 			row_empty(pool, &closing);
 			row_settle(pool, POOL_UNUSED);
 		}

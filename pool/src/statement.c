@@ -9,6 +9,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
 
+#include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { BUCKETS_MIN = 16, BUCKETS_MAX = 4096 };
@@ -108,8 +110,38 @@ static void publish(struct statements *s)
 	atomic_store_explicit(&s->live_bytes, s->bytes, memory_order_relaxed);
 }
 
+/* See struct connection. An exchange also where it is another's text: only a write that is
+ * sequentially consistent comes after the reader's second look, if that saw this text. */
+static void text_retire(struct statements *s, const struct statement *e)
+{
+	struct connection *c =
+		(struct connection *)((char *)s - offsetof(struct connection, statements));
+	const char *text = atomic_exchange(&c->current_sql, NULL);
+
+	while (atomic_load(&c->peeked) == e->sql)
+		sched_yield();
+	if (text != e->sql)
+		atomic_store_explicit(&c->current_sql, text, memory_order_release);
+}
+
+void connection_sql(struct connection *c, char *sql, size_t size)
+{
+	static pthread_mutex_t one_reader = PTHREAD_MUTEX_INITIALIZER; /* Nothing is under it. */
+	const char *text;
+
+	pthread_mutex_lock(&one_reader);
+	do {
+		text = atomic_load(&c->current_sql);
+		atomic_store(&c->peeked, text);
+	} while (text != atomic_load(&c->current_sql));
+	snprintf(sql, size, "%s", text != NULL ? text : "");
+	atomic_store(&c->peeked, NULL);
+	pthread_mutex_unlock(&one_reader);
+}
+
 static void drop(struct statements *s, struct statement *e)
 {
+	text_retire(s, e);
 	if (!e->spare)
 		bucket_unlink(s, e);
 	used_unlink(s, e);
@@ -126,15 +158,14 @@ static bool over_bounds(const struct statements *s)
 	return s->count > s->count_max || s->bytes > s->bytes_max;
 }
 
-/* What the lease uses stays, so the bounds may be passed until it is released. */
+/* What the lease uses stays, so the bounds may be passed until it is released. It is what was used
+ * last, so everything behind the first of it stays as well. */
 static void evict(struct statements *s)
 {
 	struct statement *e = s->least_recent, *next;
 
-	for (; e != NULL && over_bounds(s); e = next) {
+	for (; e != NULL && !e->taken && over_bounds(s); e = next) {
 		next = e->recent;
-		if (e->taken)
-			continue;
 		drop(s, e);
 		count(&s->evictions);
 	}
@@ -282,6 +313,7 @@ enum pp_status statement_take(struct connection *c, const char *sql, sqlite3_stm
 	take(s, e);
 	if (over_bounds(s))
 		evict(s);
+	atomic_store_explicit(&c->current_sql, e->sql, memory_order_release);
 	*ret_stmt = e->stmt;
 	return PP_OK;
 }

@@ -37,8 +37,8 @@ static void lane_read(struct pp_pool *pool, enum pp_lane which, struct pp_lane_s
 	struct lane *lane = pool_lane(pool, which);
 	const struct lane_counts *counts = &lane->line->lanes[which - PP_READ];
 
-	ret_lane->connections = lane->count;
-	for (unsigned i = 0; i < lane->count; i++)
+	ret_lane->connections = lane_size(lane);
+	for (unsigned i = 0; i < lane_used(lane); i++)
 		slot_read(&lane->slots[i], ret_lane, stats);
 	pthread_mutex_lock(&lane->line->mutex);
 	ret_lane->waiting = counts->waiting;
@@ -46,6 +46,7 @@ static void lane_read(struct pp_pool *pool, enum pp_lane which, struct pp_lane_s
 	ret_lane->handovers = counts->handovers;
 	ret_lane->timeouts = counts->timeouts;
 	ret_lane->overloads = counts->overloads;
+	stats->sheds += counts->sheds;
 	ret_lane->wait_ns_total = counts->wait_ns_total;
 	ret_lane->wait_ns_max = counts->wait_ns_max;
 	pthread_mutex_unlock(&lane->line->mutex);
@@ -55,6 +56,8 @@ enum pp_status pp_stats_read(struct pp_pool *pool, struct pp_stats *ret_stats)
 {
 	const struct counters *c = &pool->counters;
 
+	if (pool_forked(pool))
+		return PP_FORKED;
 	*ret_stats = (struct pp_stats){
 		.gated = pool->gated,
 		.opened = get(&c->opened),
@@ -72,11 +75,122 @@ enum pp_status pp_stats_read(struct pp_pool *pool, struct pp_stats *ret_stats)
 		.pool_bytes = account_bytes(pool->account) +
 		              account_bytes(atomic_load(&pool->anchor.account)),
 		.foreign_bytes = accounts_foreign_bytes(),
+		.grown = get(&c->grown),
+		.shrunk = get(&c->shrunk),
+		.renewed = get(&c->renewed),
+		.health_checks = get(&c->health_checks),
+		.health_failures = get(&c->health_failures),
+		.file_changes = get(&c->file_changes),
+		.reopened = get(&c->reopened),
+		.tripped = atomic_load(&pool->tripped),
+		.suspended = atomic_load(&pool->suspended) == SUSPENDED,
+		.overdue = get(&c->overdue),
+		.interrupted = get(&c->interrupted),
+		.quarantined = get(&c->quarantined),
+		.returned_late = get(&c->returned_late),
+		.deadlocks = get(&c->deadlocks),
+		.cancels = get(&c->cancels),
+		.refusals = account_refusals(pool->account),
+		.wal_bytes = wal_bytes(pool),
+		.checkpoints = get(&c->checkpoints),
+		.checkpoints_blocked = get(&c->checkpoints_blocked),
+		.memory_pressure = atomic_load(&pool->pressure),
+		.neighbours = atomic_load(&pool->turn.neighbours),
+		.missing_features = features_missing(),
 	};
 	lane_read(pool, PP_READ, &ret_stats->read, ret_stats);
 	lane_read(pool, PP_WRITE, &ret_stats->write, ret_stats);
 	accounts_parked(&ret_stats->parked, &ret_stats->parked_bytes);
 	return PP_OK;
+}
+
+/* --- One connection ----------------------------------------------------------------------- */
+
+static enum pp_connection_state state_of(const struct slot *slot)
+{
+	switch (atomic_load(&slot->state)) {
+	case SLOT_IDLE:
+		return PP_CONNECTION_IDLE;
+	case SLOT_LEASED:
+		return atomic_load(&slot->fate) == FATE_QUARANTINED ? PP_CONNECTION_QUARANTINED
+		                                                    : PP_CONNECTION_LENT;
+	case SLOT_KEPT:
+	case SLOT_NEXT:
+		return PP_CONNECTION_KEPT;
+	default:
+		return PP_CONNECTION_CLOSED;
+	}
+}
+
+void slot_describe(struct pp_pool *pool, struct slot *slot, struct pp_connection *ret)
+{
+	uint64_t now = clock_coarse_ms();
+
+	*ret = (struct pp_connection){
+		.lane = slot->connection.lane,
+		.state = state_of(slot),
+		.id = slot_id(pool, slot),
+		.uses = get(&slot->acquires),
+		.bytes = account_bytes(atomic_load(&slot->connection.account)),
+		.thread = atomic_load_explicit(&slot->holder, memory_order_relaxed),
+	};
+	ret->since_ms = now - get(&slot->since_ms);
+	if (atomic_load_explicit(&slot->open, memory_order_relaxed))
+		ret->age_ms = now - get(&slot->connection.opened_ms);
+	connection_sql(&slot->connection, ret->sql, sizeof ret->sql);
+}
+
+enum pp_status pp_connections_read(struct pp_pool *pool, struct pp_connection *connections,
+                                   unsigned max, unsigned *ret_count)
+{
+	unsigned found = 0;
+
+	if (pool_forked(pool))
+		return PP_FORKED;
+	for (unsigned l = LANES; l-- > 0;) /* The writer first. */
+		for (unsigned i = 0; i < lane_used(&pool->lanes[l]); i++) {
+			struct slot *slot = &pool->lanes[l].slots[i];
+
+			if (atomic_load(&slot->state) == SLOT_SPARE)
+				continue;
+			if (found < max)
+				slot_describe(pool, slot, &connections[found]);
+			found++;
+		}
+	*ret_count = found;
+	return PP_OK;
+}
+
+/* --- What this SQLite has not ------------------------------------------------------------- */
+
+int (*compileoption_used)(const char *option) = sqlite3_compileoption_used;
+
+const char *features_missing(void)
+{
+	/* Text by the mask of what is missing would be 2^n texts: the list is built once a call
+	 * into a buffer of the thread's. */
+	static const struct {
+		const char *option, *words;
+	} options[] = {
+		{ "OMIT_AUTHORIZATION", "authorizer: temporary tables, ATTACH and pragmas of a "
+		                        "borrower are not seen" },
+		{ "OMIT_PROGRESS_CALLBACK", "progress handler: running statements cannot be "
+		                            "cancelled or interrupted" },
+		{ "OMIT_WAL", "write-ahead log: readers and the writer take turns" },
+		{ "OMIT_DESERIALIZE", "memdb" },
+		{ "OMIT_TRACE", "trace" },
+		{ "ENABLE_MEMORY_MANAGEMENT",
+		  "separate page caches: a global lock is taken at every page" },
+	};
+	static _Thread_local char text[512];
+	size_t length = 0;
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < sizeof options / sizeof *options; i++)
+		if (compileoption_used(options[i].option))
+			length += (size_t)snprintf(text + length, sizeof text - length, "%s%s",
+			                           length > 0 ? "; " : "", options[i].words);
+	return text;
 }
 
 /* --- Invariants -------------------------------------------------------------------------- */
@@ -158,12 +272,12 @@ static void connection_check(struct connection *c, const char *name, struct find
 static void slot_check(struct pp_pool *pool, struct slot *slot, const char *name,
                        struct findings *f)
 {
-	unsigned idle = SLOT_IDLE;
+	unsigned state = atomic_load(&slot->state);
 	uint64_t generation;
 
-	if (!atomic_compare_exchange_strong(&slot->state, &idle, SLOT_LEASED)) {
-		if (idle > SLOT_CLOSED)
-			find(f, "%s: state %u is none", name, idle);
+	if (!slot_keep(slot, SLOT_IDLE)) {
+		if (state > SLOT_CLOSED)
+			find(f, "%s: state %u is none", name, state);
 		return;
 	}
 	generation = atomic_load_explicit(&slot->generation, memory_order_relaxed);
@@ -179,7 +293,7 @@ static void slot_check(struct pp_pool *pool, struct slot *slot, const char *name
 
 static void line_check(struct pp_pool *pool, struct line *line, struct findings *f)
 {
-	unsigned counted = 0, said, waiting, by_lane, closing;
+	unsigned counted = 0, said, waiting, by_lane, others;
 	const struct waiter *last = NULL;
 
 	pthread_mutex_lock(&line->mutex);
@@ -188,13 +302,13 @@ static void line_check(struct pp_pool *pool, struct line *line, struct findings 
 		last = w;
 	}
 	said = line->count;
-	closing = line->closing;
+	others = line->closing + line->held[0] + line->held[1];
 	waiting = atomic_load(&line->waiting);
 	by_lane = line->lanes[0].waiting + line->lanes[1].waiting;
 	if (last != line->tail)
 		find(f, "line %td: the tail is not its last", line - pool->lines);
 	pthread_mutex_unlock(&line->mutex);
-	if (said != counted || by_lane != counted || waiting != counted + closing)
+	if (said != counted || by_lane != counted || waiting != counted + others)
 		find(f, "line %td: %u stand in it, %u counted, %u by lane, %u published",
 		     line - pool->lines, counted, said, by_lane, waiting);
 }
@@ -205,14 +319,20 @@ unsigned pp_check(struct pp_pool *pool, char *text, size_t text_size)
 
 	if (text_size > 0)
 		text[0] = '\0';
+	if (pool_forked(pool))
+		return 0;
+	/* Slots are kept for a moment, which only who has keep_mutex may; while a lane is held
+	 * whole it has no idle slot. */
+	pthread_mutex_lock(&pool->keep_mutex);
 	for (unsigned l = 0; l < LANES; l++) {
 		line_check(pool, &pool->lines[l], &f);
-		for (unsigned i = 0; i < pool->lanes[l].count; i++) {
+		for (unsigned i = 0; i < lane_used(&pool->lanes[l]); i++) {
 			char name[32];
 
 			snprintf(name, sizeof name, "%s %u", l == 0 ? "reader" : "writer", i);
 			slot_check(pool, &pool->lanes[l].slots[i], name, &f);
 		}
 	}
+	pthread_mutex_unlock(&pool->keep_mutex);
 	return f.count;
 }

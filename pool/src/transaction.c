@@ -8,6 +8,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "probes.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -15,8 +16,9 @@
 enum {
 	ATTEMPTS_DEFAULT = 10,
 	ATTEMPTS_MAX = 1000,
-	BACKOFF_NS_MIN = 1000000,  /* 1 ms, doubled by every attempt ... */
-	BACKOFF_NS_MAX = 100000000 /* ... up to 100 ms. */
+	ATTEMPTS_UNDER_PRESSURE = 2, /* When memory is short: trying again takes more of it. */
+	BACKOFF_NS_MIN = 1000000,    /* 1 ms, doubled by every attempt ... */
+	BACKOFF_NS_MAX = 100000000   /* ... up to 100 ms. */
 };
 
 /* --- One level --------------------------------------------------------------------------- */
@@ -78,7 +80,37 @@ static void book_end(struct connection *c, bool committed, bool lost)
 		count(&counters->lost);
 }
 
-static enum pp_status begin(struct connection *c, struct pp_error *error)
+/* In the order of the processes that wait, where there are others. */
+static int begin_in_turn(struct connection *c)
+{
+	bool turn = c->lane == PP_WRITE && turn_take(c);
+	int rc = step(c->begin);
+
+	if (turn)
+		turn_give(c);
+	return rc;
+}
+
+/* Why SQLite was stopped is better known here than to SQLite. */
+static enum pp_status stopped(struct connection *c, const char *doing, struct pp_error *error)
+{
+	static const enum pp_status statuses[] = { [STOP_CANCELLED] = PP_CANCELLED,
+		                                   [STOP_DEADLINE] = PP_TIMEOUT,
+		                                   [STOP_INTERRUPTED] = PP_TIMEOUT };
+	static const char *const words[] = {
+		[STOP_CANCELLED] = "its token was cancelled",
+		[STOP_DEADLINE] = "the deadline passed",
+		[STOP_INTERRUPTED] = "interrupted by the pool: the lease was held too long, kept "
+				     "the WAL from being cleared, or the pool closes"
+	};
+
+	if (c->stopped == STOP_CANCELLED)
+		count(&c->pool->counters.cancels);
+	return error_code(error_set(error, statuses[c->stopped], doing, "%s", words[c->stopped]),
+	                  error, SQLITE_INTERRUPT, 0);
+}
+
+static enum pp_status begin_level(struct connection *c, struct pp_error *error)
 {
 	int rc;
 
@@ -95,9 +127,13 @@ static enum pp_status begin(struct connection *c, struct pp_error *error)
 	if (!sqlite3_get_autocommit(c->db))
 		return error_set(error, PP_MISUSE, "begin",
 		                 "a transaction is open that pp_begin() did not begin");
-	rc = step(c->begin);
+	if (c->lane == PP_WRITE && health_look(c->pool, c->db, error) != PP_OK)
+		return PP_FILE_CHANGED;
+	rc = begin_in_turn(c);
 	if (rc != SQLITE_OK)
-		return error_sqlite(error, c->db, rc, connection_begin_sql(c), NULL);
+		return c->stopped != STOP_NOT
+		               ? stopped(c, connection_begin_sql(c), error)
+		               : error_sqlite(error, c->db, rc, connection_begin_sql(c), NULL);
 	connection_watch(c);
 	c->depth = 1;
 	c->dead = false;
@@ -126,28 +162,43 @@ static enum pp_status commit_dead(struct connection *c, struct pp_error *error)
 	return PP_ROLLED_BACK;
 }
 
-static enum pp_status commit_outermost(struct connection *c, struct pp_error *error)
+static enum pp_status commit_failed(struct connection *c, enum pp_status status)
 {
-	int rc;
-
-	c->committing = true;
-	rc = step(c->commit);
-	c->committing = false;
 	c->depth = 0;
-	if (rc == SQLITE_OK) {
-		book_end(c, true, false);
-		return PP_OK;
-	}
-	/* The first error is the one to tell; the rollback's own is not. */
-	enum pp_status status = error_sqlite(error, c->db, rc, "COMMIT", NULL);
-
-	c->discard |= pp_class_of(rc) == PP_DISCARD_CONNECTION;
 	roll_back_all(c, NULL);
 	book_end(c, false, false);
 	return status;
 }
 
-static enum pp_status commit(struct connection *c, struct pp_error *error)
+static enum pp_status commit_outermost(struct connection *c, struct pp_error *error)
+{
+	uint64_t start = clock_ns();
+	int rc;
+
+	if (connection_stop(c, start) != STOP_NOT)
+		return commit_failed(c, stopped(c, "commit", error));
+	c->committing = true;
+	rc = step(c->commit);
+	c->committing = false;
+	if (rc != SQLITE_OK) {
+		/* The first error is the one to tell; the rollback's own is not. */
+		enum pp_status status = error_sqlite(error, c->db, rc, "COMMIT", NULL);
+
+		c->discard |= pp_class_of(rc) == PP_DISCARD_CONNECTION;
+		return commit_failed(c, status);
+	}
+	c->depth = 0;
+	histogram_note(c->pool, PP_HISTOGRAM_COMMIT, clock_ns() - start);
+	/* SQLite commits into a file that is no longer there. */
+	if (c->lane == PP_WRITE && health_look(c->pool, c->db, error) != PP_OK) {
+		book_end(c, false, true);
+		return PP_FILE_CHANGED;
+	}
+	book_end(c, true, false);
+	return PP_OK;
+}
+
+static enum pp_status commit_level(struct connection *c, struct pp_error *error)
 {
 	int rc;
 
@@ -166,7 +217,7 @@ static enum pp_status commit(struct connection *c, struct pp_error *error)
 	return (rc & 0xff) == SQLITE_NOMEM ? PP_NOMEM : PP_SQLITE;
 }
 
-static enum pp_status rollback(struct connection *c, struct pp_error *error)
+static enum pp_status rollback_level(struct connection *c, struct pp_error *error)
 {
 	bool dead;
 
@@ -191,6 +242,33 @@ static enum pp_status rollback(struct connection *c, struct pp_error *error)
 
 /* --- The public three -------------------------------------------------------------------- */
 
+/* Each level of each transaction begins and ends here. */
+static enum pp_status begin(struct connection *c, struct pp_error *error)
+{
+	enum pp_status status = begin_level(c, error);
+
+	PROBE_BEGIN(c->pool, c->depth, status);
+	return status;
+}
+
+static enum pp_status commit(struct connection *c, struct pp_error *error)
+{
+	unsigned depth = c->depth;
+	enum pp_status status = commit_level(c, error);
+
+	PROBE_COMMIT(c->pool, depth, status);
+	return status;
+}
+
+static enum pp_status rollback(struct connection *c, struct pp_error *error)
+{
+	unsigned depth = c->depth;
+	enum pp_status status = rollback_level(c, error);
+
+	PROBE_ROLLBACK(c->pool, depth, status);
+	return status;
+}
+
 static enum pp_status on_lease(struct pp_lease *lease, const char *doing,
                                enum pp_status (*act)(struct connection *, struct pp_error *),
                                struct pp_error *error)
@@ -198,7 +276,7 @@ static enum pp_status on_lease(struct pp_lease *lease, const char *doing,
 	struct slot *slot = lease_slot(lease);
 
 	if (slot == NULL)
-		return error_set(error, PP_MISUSE, doing, "the lease is empty or was released");
+		return lease_refused(lease, doing, error);
 	/* What pp_transact() began it also ends. */
 	if (slot->connection.at_work && slot->connection.depth == 1 && act != begin)
 		return error_set(error, PP_MISUSE, doing, "pp_transact() ends this transaction");
@@ -245,6 +323,8 @@ static enum pp_status work_failed(struct connection *c, enum pp_status status,
 	int code = sqlite3_extended_errcode(c->db);
 
 	c->discard |= pp_class_of(code) == PP_DISCARD_CONNECTION;
+	if (c->stopped != STOP_NOT && status == PP_SQLITE)
+		return stopped(c, "work", error);
 	if (status == PP_SQLITE && is_error(code))
 		return error_sqlite(error, c->db, code, "work", NULL);
 	return error_set(error, status, "work", "%s", pp_status_text(status));
@@ -258,6 +338,8 @@ static enum pp_status work_and_end(struct pp_lease *lease, pp_work *work, void *
 
 	c->at_work = true;
 	status = work(lease, context);
+	if (pool_forked(c->pool)) /* The callback returned in a child. */
+		return error_set(error, PP_FORKED, "work", "this is a child of the process");
 	c->at_work = false;
 	if (status != PP_OK)
 		status = work_failed(c, status, error);
@@ -266,27 +348,32 @@ static enum pp_status work_and_end(struct pp_lease *lease, pp_work *work, void *
 		                   "the callback left %u of its pp_begin() open", c->depth - 1);
 	if (status == PP_OK)
 		return commit(c, error);
+	account_transaction_end(atomic_load(&c->account)); /* Undoing is not limited. */
 	c->depth = 1; /* What the callback left open goes with the whole. */
 	rollback(c, NULL);
 	return status;
 }
 
 static enum pp_status attempt(struct pp_pool *pool, const struct pp_transaction *options,
-                              uint64_t deadline, pp_work *work, void *context,
-                              struct pp_error *error)
+                              void *caller, pp_work *work, void *context, struct pp_error *error)
 {
 	struct pp_lease lease = { 0 };
 	struct connection *c;
 	enum pp_status status =
-		lease_acquire(pool, options->lane, (struct pp_deadline){ deadline }, &lease, error);
+		lease_acquire(pool, options->lane, options->deadline, caller, &lease, error);
 
 	if (status != PP_OK)
 		return status;
 	c = &lease_slot(&lease)->connection;
-	c->deadline_ns = deadline;
+	c->deadline_ns = options->deadline.ns;
+	account_transaction_begin(atomic_load(&c->account), options->bytes_max);
 	status = begin(c, error);
 	if (status == PP_OK)
 		status = work_and_end(&lease, work, context, error);
+	if (status == PP_FORKED)
+		return status; /* Nothing here is this process'. */
+	status = memory_explain(status, atomic_load(&c->account), error);
+	account_transaction_end(atomic_load(&c->account));
 	if (status != PP_OK)
 		error_pool(error, pool);
 	lease_release(&lease);
@@ -310,45 +397,77 @@ static uint64_t backoff_ns(unsigned attempts)
 	return full / 2 + random % (full / 2);
 }
 
-enum pp_status pp_transact(struct pp_pool *pool, const struct pp_transaction *options,
-                           pp_work *work, void *context, struct pp_error *reterr_error)
+/* How long to pause before the next attempt; 0: there is none. */
+static uint64_t pause_ns(const struct pp_pool *pool, const struct pp_transaction *options,
+                         unsigned attempts, const struct pp_error *error)
 {
-	struct pp_transaction o = options != NULL ? *options : (struct pp_transaction){ 0 };
+	bool pressure = atomic_load_explicit(&pool->pressure, memory_order_relaxed);
+	uint64_t pause = backoff_ns(attempts), now = clock_ns();
+
+	if (attempts >= options->attempts_max || !worth_again(error) ||
+	    (pressure && attempts >= ATTEMPTS_UNDER_PRESSURE) || now >= options->deadline.ns ||
+	    pause >= options->deadline.ns - now)
+		return 0;
+	return pause;
+}
+
+static enum pp_status transact(struct pp_pool *pool, const struct pp_transaction *options,
+                               void *caller, pp_work *work, void *context,
+                               struct pp_error *reterr_error)
+{
 	struct frame frame = { pool, frames };
 	struct pp_error error, before = { 0 };
-	uint64_t start = clock_ns(), deadline = deadline_ns(pool, o.deadline);
+	uint64_t start = clock_ns(), pause;
 	enum pp_status status;
 
-	assert(work != NULL);
-	o.lane = o.lane != 0 ? o.lane : PP_WRITE;
-	o.attempts_max = o.attempts_max != 0 ? o.attempts_max : ATTEMPTS_DEFAULT;
-	if (o.attempts_max > ATTEMPTS_MAX || (o.lane != PP_READ && o.lane != PP_WRITE))
-		return error_set(reterr_error, PP_INVALID, "transact",
-		                 "attempts_max %u must be 1..%u and lane %d PP_READ or PP_WRITE",
-		                 o.attempts_max, ATTEMPTS_MAX, (int)o.lane);
-	if (transaction_is_inside(pool))
-		return error_set(reterr_error, PP_MISUSE, "transact",
-		                 "this thread is inside pp_transact() of the same pool");
 	frames = &frame;
 	for (unsigned n = 1;; n++) {
-		status = attempt(pool, &o, deadline, work, context, &error);
+		status = attempt(pool, options, caller, work, context, &error);
 		if (status == PP_OK)
 			break;
 		error_chain(&error, &before);
 		error.attempt = n;
-		uint64_t pause = backoff_ns(n), now = clock_ns();
-
-		if (n == o.attempts_max || !worth_again(&error) || now >= deadline ||
-		    pause >= deadline - now)
+		pause = pause_ns(pool, options, n, &error);
+		if (pause == 0)
 			break;
 		before = error;
 		count(&pool->counters.retries);
+		PROBE_RETRY(pool, n, error.sqlite_code);
 		clock_sleep_ns(pause);
 	}
 	frames = frame.outer;
+	start = clock_ns() - start;
+	if (status != PP_FORKED)
+		histogram_note(pool, PP_HISTOGRAM_TRANSACTION, start);
 	if (status != PP_OK && reterr_error != NULL) {
 		*reterr_error = error;
-		reterr_error->elapsed_ns = clock_ns() - start;
+		reterr_error->elapsed_ns = start;
 	}
 	return status;
+}
+
+enum pp_status pp_transact(struct pp_pool *pool, const struct pp_transaction *options,
+                           pp_work *work, void *context, struct pp_error *reterr_error)
+{
+	struct pp_transaction o = options != NULL ? *options : (struct pp_transaction){ 0 };
+
+	assert(work != NULL);
+	if (pool_forked(pool))
+		return error_set(reterr_error, PP_FORKED, "transact",
+		                 "open a pool in this process");
+	o.lane = o.lane != 0 ? o.lane : PP_WRITE;
+	o.attempts_max = o.attempts_max != 0 ? o.attempts_max : ATTEMPTS_DEFAULT;
+	o.deadline = deadline_fix(pool, o.deadline);
+	if (o.attempts_max > ATTEMPTS_MAX || (o.lane != PP_READ && o.lane != PP_WRITE))
+		return error_set(reterr_error, PP_INVALID, "transact",
+		                 "attempts_max %u must be 1..%u and lane %d PP_READ or PP_WRITE",
+		                 o.attempts_max, ATTEMPTS_MAX, (int)o.lane);
+	if (o.bytes_max > 0 && memory_accounting() == PP_ACCOUNTING_OFF)
+		return error_set(reterr_error, PP_INVALID, "transact",
+		                 "bytes_max is %zu: there are no accounts; see pp_setup()",
+		                 o.bytes_max);
+	if (transaction_is_inside(pool))
+		return error_set(reterr_error, PP_MISUSE, "transact",
+		                 "this thread is inside pp_transact() of the same pool");
+	return transact(pool, &o, __builtin_return_address(0), work, context, reterr_error);
 }

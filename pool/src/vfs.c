@@ -5,18 +5,22 @@
  * WAL-index records, parked descriptors, memdb's store), allocated by whichever connection came
  * first and freed by whichever goes last. What is allocated inside xOpen, xClose, xShmMap,
  * xShmUnmap, xWrite and xTruncate is therefore booked to the pool's account, and a connection's
- * own residue is exactly zero. Everything else is passed on as it is.
+ * own residue is exactly zero. Everything else is passed on as it is, to the real VFS by its own
+ * pointer: it may be part of something larger.
  */
 /* SPDX-License-Identifier: MIT */
-#include "memory.h"
+#include "internal.h"
 #include "vfs.h"
 
-#include <pthread.h>
+/* Of sqlite3_file_control(); those below 100 are SQLite's. */
+enum { CONTROL_POOL = 0x7070, CONTROL_SNAPSHOT };
 
 struct file {
 	sqlite3_file base;
 	struct account *account; /* The pool's; NULL for connections that belong to no pool. */
-	sqlite3_file real[];     /* Behind it in the same allocation. */
+	struct pp_pool *pool;    /* Whose database it is; NULL for journals and the like. */
+	atomic_uint_least64_t *snapshot_ms; /* Likewise: its connection's. */
+	sqlite3_file real[];                /* Behind it in the same allocation. */
 };
 
 struct shim {
@@ -25,6 +29,8 @@ struct shim {
 };
 
 static struct shim file_shim, memdb_shim;
+
+/* --- Files -------------------------------------------------------------------------------- */
 
 static sqlite3_file *real_of(sqlite3_file *file)
 {
@@ -59,12 +65,17 @@ static int file_write(sqlite3_file *file, const void *buffer, int size, sqlite3_
 	return rc;
 }
 
+/* A whole checkpoint and VACUUM say how long the database is: its pool must not take it for
+ * somebody else's doing. */
 static int file_truncate(sqlite3_file *file, sqlite3_int64 size)
 {
 	struct account *before = account_enter(account_of(file));
 	int rc = real_of(file)->pMethods->xTruncate(real_of(file), size);
+	struct pp_pool *pool = ((struct file *)file)->pool;
 
 	account_enter(before);
+	if (rc == SQLITE_OK && pool != NULL)
+		health_shrunk(pool, (uint64_t)size);
 	return rc;
 }
 
@@ -95,6 +106,14 @@ static int file_check_reserved(sqlite3_file *file, int *ret_reserved)
 
 static int file_control(sqlite3_file *file, int op, void *arg)
 {
+	if (op == CONTROL_POOL) {
+		((struct file *)file)->pool = arg;
+		return SQLITE_OK;
+	}
+	if (op == CONTROL_SNAPSHOT) {
+		((struct file *)file)->snapshot_ms = arg;
+		return SQLITE_OK;
+	}
 	return real_of(file)->pMethods->xFileControl(real_of(file), op, arg);
 }
 
@@ -117,9 +136,17 @@ static int file_shm_map(sqlite3_file *file, int region, int size, int extend, vo
 	return rc;
 }
 
+/* Of the WAL index' locks only readers' are shared, but for one that is held in passing: whoever
+ * has a read lock has a snapshot, and no checkpoint goes past it. */
 static int file_shm_lock(sqlite3_file *file, int offset, int count, int flags)
 {
-	return real_of(file)->pMethods->xShmLock(real_of(file), offset, count, flags);
+	atomic_uint_least64_t *ms = ((struct file *)file)->snapshot_ms;
+	int rc = real_of(file)->pMethods->xShmLock(real_of(file), offset, count, flags);
+
+	if (rc == SQLITE_OK && ms != NULL && (flags & SQLITE_SHM_SHARED) != 0)
+		atomic_store_explicit(ms, (flags & SQLITE_SHM_LOCK) != 0 ? clock_coarse_ms() : 0,
+		                      memory_order_relaxed);
+	return rc;
 }
 
 static void file_shm_barrier(sqlite3_file *file)
@@ -146,67 +173,204 @@ static int file_unfetch(sqlite3_file *file, sqlite3_int64 offset, void *page)
 	return real_of(file)->pMethods->xUnfetch(real_of(file), offset, page);
 }
 
-/* SQLite asks what a file can do by whether a method is there, so there are two tables. */
+/* SQLite asks what a file can do by the version and by whether a method is there: [with
+ * xFetch][with xShmMap]. */
 #define METHODS_OF_ALL_FILES                                                                   \
-	.iVersion = 3, .xClose = file_close, .xRead = file_read, .xWrite = file_write,         \
+	.xClose = file_close, .xRead = file_read, .xWrite = file_write,                        \
 	.xTruncate = file_truncate, .xSync = file_sync, .xFileSize = file_size,                \
 	.xLock = file_lock, .xUnlock = file_unlock, .xCheckReservedLock = file_check_reserved, \
 	.xFileControl = file_control, .xSectorSize = file_sector_size,                         \
-	.xDeviceCharacteristics = file_characteristics, .xFetch = file_fetch,                  \
-	.xUnfetch = file_unfetch
+	.xDeviceCharacteristics = file_characteristics
+#define METHODS_OF_SHARED_MEMORY                                                             \
+	.xShmMap = file_shm_map, .xShmLock = file_shm_lock, .xShmBarrier = file_shm_barrier, \
+	.xShmUnmap = file_shm_unmap
+#define METHODS_OF_MAPPED_PAGES .xFetch = file_fetch, .xUnfetch = file_unfetch
 
-static const sqlite3_io_methods methods_plain = { METHODS_OF_ALL_FILES };
-static const sqlite3_io_methods methods_shared_memory = {
-	METHODS_OF_ALL_FILES,        .xShmMap = file_shm_map,
-	.xShmLock = file_shm_lock,   .xShmBarrier = file_shm_barrier,
-	.xShmUnmap = file_shm_unmap,
+static const sqlite3_io_methods methods[2][2] = {
+	{
+		{ .iVersion = 1, METHODS_OF_ALL_FILES },
+		{ .iVersion = 2, METHODS_OF_ALL_FILES, METHODS_OF_SHARED_MEMORY },
+	},
+	{
+		{ .iVersion = 3, METHODS_OF_ALL_FILES, METHODS_OF_MAPPED_PAGES },
+		{ .iVersion = 3,
+	          METHODS_OF_ALL_FILES,
+	          METHODS_OF_SHARED_MEMORY,
+	          METHODS_OF_MAPPED_PAGES },
+	},
 };
+
+static const sqlite3_io_methods *methods_like(const sqlite3_io_methods *real)
+{
+	return &methods[real->iVersion >= 3][real->iVersion >= 2 && real->xShmMap != NULL];
+}
+
+/* --- The VFS itself ----------------------------------------------------------------------- */
+
+static sqlite3_vfs *real_vfs(sqlite3_vfs *vfs)
+{
+	return ((struct shim *)vfs)->real;
+}
 
 static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int flags,
                     int *ret_flags)
 {
-	struct shim *shim = (struct shim *)vfs;
+	sqlite3_vfs *real = real_vfs(vfs);
 	struct file *file = (struct file *)base;
 	struct account *before = account_current_get();
 	int rc;
 
 	file->base.pMethods = NULL;
 	file->account = before != NULL && before->parent != NULL ? before->parent : before;
+	file->pool = NULL;
+	file->snapshot_ms = NULL;
+	file->real->pMethods = NULL;
 	account_enter(file->account);
-	rc = shim->real->xOpen(shim->real, name, file->real, flags, ret_flags);
+	rc = real->xOpen(real, name, file->real, flags, ret_flags);
 	if (rc != SQLITE_OK && file->real->pMethods != NULL)
 		file->real->pMethods->xClose(file->real);
 	account_enter(before);
 	if (rc == SQLITE_OK)
-		file->base.pMethods = file->real->pMethods->xShmMap != NULL ? &methods_shared_memory
-		                                                            : &methods_plain;
+		file->base.pMethods = methods_like(file->real->pMethods);
 	return rc;
 }
 
-/* The unix VFS and memdb offer version 3 since 2013; nothing older is wrapped. */
+static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync)
+{
+	return real_vfs(vfs)->xDelete(real_vfs(vfs), name, sync);
+}
+
+static int vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *ret)
+{
+	return real_vfs(vfs)->xAccess(real_vfs(vfs), name, flags, ret);
+}
+
+static int vfs_full_pathname(sqlite3_vfs *vfs, const char *name, int size, char *ret)
+{
+	return real_vfs(vfs)->xFullPathname(real_vfs(vfs), name, size, ret);
+}
+
+static void *vfs_dl_open(sqlite3_vfs *vfs, const char *name)
+{
+	return real_vfs(vfs)->xDlOpen(real_vfs(vfs), name);
+}
+
+static void vfs_dl_error(sqlite3_vfs *vfs, int size, char *ret)
+{
+	real_vfs(vfs)->xDlError(real_vfs(vfs), size, ret);
+}
+
+static void (*vfs_dl_sym(sqlite3_vfs *vfs, void *library, const char *symbol))(void)
+{
+	return real_vfs(vfs)->xDlSym(real_vfs(vfs), library, symbol);
+}
+
+static void vfs_dl_close(sqlite3_vfs *vfs, void *library)
+{
+	real_vfs(vfs)->xDlClose(real_vfs(vfs), library);
+}
+
+static int vfs_randomness(sqlite3_vfs *vfs, int size, char *ret)
+{
+	return real_vfs(vfs)->xRandomness(real_vfs(vfs), size, ret);
+}
+
+static int vfs_sleep(sqlite3_vfs *vfs, int us)
+{
+	return real_vfs(vfs)->xSleep(real_vfs(vfs), us);
+}
+
+static int vfs_current_time(sqlite3_vfs *vfs, double *ret)
+{
+	return real_vfs(vfs)->xCurrentTime(real_vfs(vfs), ret);
+}
+
+static int vfs_last_error(sqlite3_vfs *vfs, int size, char *ret)
+{
+	return real_vfs(vfs)->xGetLastError(real_vfs(vfs), size, ret);
+}
+
+static int vfs_current_time_ms(sqlite3_vfs *vfs, sqlite3_int64 *ret)
+{
+	return real_vfs(vfs)->xCurrentTimeInt64(real_vfs(vfs), ret);
+}
+
+static int vfs_system_call_set(sqlite3_vfs *vfs, const char *name, sqlite3_syscall_ptr call)
+{
+	return real_vfs(vfs)->xSetSystemCall(real_vfs(vfs), name, call);
+}
+
+static sqlite3_syscall_ptr vfs_system_call_get(sqlite3_vfs *vfs, const char *name)
+{
+	return real_vfs(vfs)->xGetSystemCall(real_vfs(vfs), name);
+}
+
+static const char *vfs_system_call_next(sqlite3_vfs *vfs, const char *name)
+{
+	return real_vfs(vfs)->xNextSystemCall(real_vfs(vfs), name);
+}
+
+/* What the real one has not, the shim has not: SQLite then does without, or by another. The struct
+ * of an old version ends early. */
+#define LIKE(real, method, ours) .method = (real)->method != NULL ? (ours) : NULL
+
+static sqlite3_vfs vfs_like(const sqlite3_vfs *real)
+{
+	sqlite3_vfs vfs = {
+		.iVersion = real->iVersion < 3 ? real->iVersion : 3,
+		.szOsFile = (int)sizeof(struct file) + real->szOsFile,
+		.mxPathname = real->mxPathname,
+		.xOpen = vfs_open,
+		.xDelete = vfs_delete,
+		.xAccess = vfs_access,
+		.xFullPathname = vfs_full_pathname,
+		LIKE(real, xDlOpen, vfs_dl_open),
+		LIKE(real, xDlError, vfs_dl_error),
+		LIKE(real, xDlSym, vfs_dl_sym),
+		LIKE(real, xDlClose, vfs_dl_close),
+		.xRandomness = vfs_randomness,
+		.xSleep = vfs_sleep,
+		LIKE(real, xCurrentTime, vfs_current_time),
+		LIKE(real, xGetLastError, vfs_last_error),
+	};
+
+	if (real->iVersion >= 2 && real->xCurrentTimeInt64 != NULL)
+		vfs.xCurrentTimeInt64 = vfs_current_time_ms;
+	if (real->iVersion >= 3 && real->xSetSystemCall != NULL) {
+		vfs.xSetSystemCall = vfs_system_call_set;
+		vfs.xGetSystemCall = vfs_system_call_get;
+		vfs.xNextSystemCall = vfs_system_call_next;
+	}
+	return vfs;
+}
+
 static int shim_register(struct shim *shim, const char *name, const char *real_name)
 {
 	shim->real = sqlite3_vfs_find(real_name);
 	if (shim->real == NULL)
 		return SQLITE_NOTFOUND;
-	shim->vfs = *shim->real;
-	shim->vfs.pNext = NULL;
+	shim->vfs = vfs_like(shim->real);
 	shim->vfs.zName = name;
-	shim->vfs.szOsFile = (int)sizeof(struct file) + shim->real->szOsFile;
-	shim->vfs.xOpen = vfs_open;
 	return sqlite3_vfs_register(&shim->vfs, 0);
 }
 
 /* SQLite calls under this lock, which only the first pp_open() waits for: a shim that is in use
  * must not be written again. Initialising may fail for want of memory; the next open tries again.
  */
+static pthread_mutex_t register_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* In a child: a thread of the parent's may have been registering. */
+void vfs_after_fork(void)
+{
+	pthread_mutex_init(&register_mutex, NULL);
+}
+
 int vfs_register(void)
 {
-	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 	static bool done;
 	int rc = SQLITE_OK;
 
-	pthread_mutex_lock(&mutex);
+	pthread_mutex_lock(&register_mutex);
 	if (!done) {
 		rc = sqlite3_initialize();
 		if (rc == SQLITE_OK)
@@ -215,11 +379,21 @@ int vfs_register(void)
 			rc = shim_register(&memdb_shim, "poolproof-memdb", "memdb");
 		done = rc == SQLITE_OK;
 	}
-	pthread_mutex_unlock(&mutex);
+	pthread_mutex_unlock(&register_mutex);
 	return rc;
 }
 
 const char *vfs_name(bool memdb)
 {
 	return memdb ? memdb_shim.vfs.zName : file_shim.vfs.zName;
+}
+
+void vfs_pool_set(sqlite3 *db, struct pp_pool *pool)
+{
+	sqlite3_file_control(db, "main", CONTROL_POOL, pool);
+}
+
+void vfs_snapshot_set(sqlite3 *db, atomic_uint_least64_t *ms)
+{
+	sqlite3_file_control(db, "main", CONTROL_SNAPSHOT, ms);
 }

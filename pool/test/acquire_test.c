@@ -9,7 +9,7 @@ TEST(acquire, times_out_when_everything_is_leased)
 	struct pp_error error = { 0 };
 	char text[512];
 
-	acquire(f.pool, PP_READ, &first);
+	acquire_elsewhere(f.pool, PP_READ, &first);
 	CHECK_INT(pp_acquire(f.pool, PP_READ, pp_in_ms(20), &second, &error), ==, PP_TIMEOUT);
 	CHECK(second.db == NULL); /* Outputs are written on success only. */
 	CHECK_INT(error.status, ==, PP_TIMEOUT);
@@ -39,7 +39,7 @@ TEST(acquire, zeroed_deadline_is_the_pools_timeout)
 	CLEANUP(pp_release) struct pp_lease first = { 0 }, second = { 0 };
 	struct pp_error error;
 
-	acquire(f.pool, PP_READ, &first);
+	acquire_elsewhere(f.pool, PP_READ, &first);
 	CHECK_INT(pp_acquire(f.pool, PP_READ, (struct pp_deadline){ 0 }, &second, &error), ==,
 	          PP_TIMEOUT);
 	CHECK_INT(error.elapsed_ns, >=, 30000000);
@@ -168,7 +168,7 @@ TEST(acquire, refuses_at_once_when_the_line_is_full)
 	struct pp_error error;
 	pthread_t thread;
 
-	acquire(f.pool, PP_READ, &lease);
+	acquire_elsewhere(f.pool, PP_READ, &lease);
 	thread = thread_start(visit, &v);
 	WAIT_FOR(stats(f.pool).read.waiting == 1);
 	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_FOREVER, &none, &error), ==, PP_OVERLOADED);

@@ -155,6 +155,29 @@ static inline pthread_t thread_start(void *(*run)(void *), void *context)
 	return thread;
 }
 
+/* A lease that another thread holds, as far as the pool knows: who waits for it does not wait for
+ * himself. */
+struct elsewhere {
+	struct pp_pool *pool;
+	enum pp_lane lane;
+	struct pp_lease *lease;
+};
+
+static inline void *acquire_there(void *context)
+{
+	struct elsewhere *e = context;
+
+	acquire(e->pool, e->lane, e->lease);
+	return NULL;
+}
+
+static inline void acquire_elsewhere(struct pp_pool *pool, enum pp_lane lane, struct pp_lease *ret)
+{
+	struct elsewhere e = { pool, lane, ret };
+
+	pthread_join(thread_start(acquire_there, &e), NULL);
+}
+
 /* --- A pool's life ------------------------------------------------------------------------
  * For the tests that let one thing fail anywhere in it: open, borrow, nest, commit, close. The
  * table n has one row, and x in it is what successful commits have added up to. */

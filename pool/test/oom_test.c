@@ -78,14 +78,18 @@ static const struct {
 	const char *what;
 	enum pp_journal journal;
 	bool lasting, through_close;
-	unsigned stride;
+	unsigned first, stride;
 } sweeps[] = {
-	{ "WAL, once", PP_JOURNAL_WAL, false, false, 1 },
-	{ "WAL, from then on", PP_JOURNAL_WAL, true, false, 5 },
-	{ "WAL, from then on, also at the close", PP_JOURNAL_WAL, true, true, 5 },
-	{ "journal, once", PP_JOURNAL_DELETE, false, false, 1 },
-	{ "journal, from then on", PP_JOURNAL_DELETE, true, false, 5 },
-	{ "journal, from then on, also at the close", PP_JOURNAL_DELETE, true, true, 5 },
+	{ "WAL, once, every third", PP_JOURNAL_WAL, false, false, 1, 3 },
+	{ "WAL, once, every third from 2", PP_JOURNAL_WAL, false, false, 2, 3 },
+	{ "WAL, once, every third from 3", PP_JOURNAL_WAL, false, false, 3, 3 },
+	{ "WAL, from then on", PP_JOURNAL_WAL, true, false, 1, 7 },
+	{ "WAL, from then on, also at the close", PP_JOURNAL_WAL, true, true, 1, 7 },
+	{ "journal, once, every third", PP_JOURNAL_DELETE, false, false, 1, 3 },
+	{ "journal, once, every third from 2", PP_JOURNAL_DELETE, false, false, 2, 3 },
+	{ "journal, once, every third from 3", PP_JOURNAL_DELETE, false, false, 3, 3 },
+	{ "journal, from then on", PP_JOURNAL_DELETE, true, false, 1, 7 },
+	{ "journal, from then on, also at the close", PP_JOURNAL_DELETE, true, true, 1, 7 },
 };
 
 TEST_ROWS(oom, anywhere_leaves_a_whole_pool, sizeof sweeps / sizeof *sweeps)
@@ -96,12 +100,13 @@ TEST_ROWS(oom, anywhere_leaves_a_whole_pool, sizeof sweeps / sizeof *sweeps)
 		             .config = { .path = f.path,
 		                         .readers = 1,
 		                         .on_open = no_sync,
+		                         .keeper = PP_KEEPER_MANUAL,
 		                         .journal = sweeps[row].journal } };
 	unsigned failed, met = 0;
 
 	heap_install();
 	life_start(&life);
-	for (life.n = 1;; life.n += sweeps[row].stride * slowness()) {
+	for (life.n = sweeps[row].first;; life.n += sweeps[row].stride * slowness()) {
 		heap_plan(life.n, sweeps[row].lasting);
 		life_live(&life);
 		/* A pool that met one failure must work on; only where none came does it close. */

@@ -55,7 +55,7 @@ TEST(open, refuses_differing_options_by_name)
 	                  &other, &error),
 	          ==, PP_MISMATCH);
 	CHECK(other == NULL);
-	CHECK_CONTAINS(error.message, "readers, synchronous");
+	CHECK_CONTAINS(error.message, "readers, readers_min, synchronous");
 }
 
 #define TEN "0123456789"

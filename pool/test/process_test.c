@@ -55,7 +55,7 @@ TEST(setup, outlives_a_shutdown)
 
 /* --- Accounts running out ----------------------------------------------------------------- */
 
-enum { ACCOUNTS = 2 * PP_POOLS_MAX * (PP_READERS_MAX + 2) };
+enum { ACCOUNTS = 2 * PP_POOLS_MAX * (PP_READERS_MAX + 16) };
 
 /* The accounts are one table, and the first that is given out is its first: to open them one by one
  * would take seconds. */
@@ -68,7 +68,7 @@ static struct account *accounts_take_all(void)
 	return table;
 }
 
-/* A pool with one reader wants three; with less it fails, at itself or at a connection, and what it
+/* A pool with one reader wants four; with less it fails, at itself or at a connection, and what it
  * had taken till then is free again. */
 TEST(account, is_missed_when_all_are_taken)
 {
@@ -80,7 +80,7 @@ TEST(account, is_missed_when_all_are_taken)
 	CHECK_INT(pp_setup(0), ==, PP_OK);
 	table = accounts_take_all();
 	CHECK(account_open(NULL) == NULL);
-	for (unsigned spare = 0; spare < 3; spare++) {
+	for (unsigned spare = 0; spare < 4; spare++) {
 		CHECK_INT(pp_open(&config, &f.pool, &error), ==, PP_NOMEM);
 		CHECK_CONTAINS(error.message, spare == 0 ? "no account is free for a pool"
 		                                         : "no account is free for a connection");
@@ -109,7 +109,7 @@ static const struct {
 	{ "open without a place for the pool", 0 },
 	{ "prepare without a text", 0 },
 	{ "transact without work", 0 },
-	{ "acquire from a lane that is none", (enum pp_lane)3 },
+	{ "acquire from a lane that is none", (enum pp_lane)4 },
 };
 
 static void make_mistake(struct pp_pool *pool, int row)

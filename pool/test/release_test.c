@@ -170,10 +170,10 @@ TEST(release, meets_a_foreign_statement_in_an_open_transaction)
 	sqlite3_finalize(mine);
 }
 
-static int refuse_the_third(sqlite3 *db, void *context)
+static int refuse_the_fourth(sqlite3 *db, void *context)
 {
 	(void)db;
-	return ++*(int *)context == 3 ? SQLITE_AUTH : SQLITE_OK;
+	return ++*(int *)context == 4 ? SQLITE_AUTH : SQLITE_OK;
 }
 
 /* The slot stays empty until a connection can be opened in it; who borrows next tries again. */
@@ -182,7 +182,7 @@ TEST(release, retires_and_who_comes_next_is_told_when_it_cannot_be_opened_anew)
 	int opened = 0;
 	CLEANUP(fixture_close)
 	struct fixture f = fixture_config((struct pp_config){
-		.readers = 1, .on_open = refuse_the_third, .on_open_context = &opened });
+		.readers = 1, .on_open = refuse_the_fourth, .on_open_context = &opened });
 	struct pp_lease lease = { 0 };
 	struct pp_error error = { 0 };
 	char text[256];

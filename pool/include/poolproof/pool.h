@@ -31,10 +31,13 @@
  * build.
  *
  * Caveats
- *   - A pool cannot be used in a child after fork(); open one there.
+ *   - A pool cannot be used in a child after fork(): every call says PP_FORKED, and SQLite is not
+ *     touched. Nor can the child open that file (SQLite's own tables say that the child has locks
+ *     which it has not); other files it can.
  *   - Do not open() and close() the database file yourself in this process: POSIX then drops the
  *     locks SQLite holds on it. stat() is fine.
- *   - Do not call sqlite3_set_authorizer() on lease.db: the pool's own tells it what to repair.
+ *   - Do not call sqlite3_set_authorizer() or sqlite3_progress_handler() on lease.db: the pool's
+ * own tell it what to repair and when to stop. pp_authorizer_set() and pp_progress_set() chain.
  *     Functions, collations and sqlite3_db_config() settings that you make on lease.db stay on
  *     that connection (make them in on_open); hooks, handlers and limits are taken back at the
  *     release.
@@ -74,7 +77,11 @@ enum {
 	X(PP_MISUSE, "this call is not allowed here")                          \
 	X(PP_ROLLED_BACK, "the transaction was rolled back before its commit") \
 	X(PP_ABORTED, "the callback asked for a rollback")                     \
-	X(PP_LEASED, "connections are still lent")
+	X(PP_LEASED, "connections are still lent")                             \
+	X(PP_WOULD_DEADLOCK, "this thread holds what it would wait for")       \
+	X(PP_CANCELLED, "cancelled by its token")                              \
+	X(PP_FORKED, "this pool belongs to the process before fork()")         \
+	X(PP_FILE_CHANGED, "the database file is not what it was")
 
 enum pp_status {
 #define X(name, text) name,
@@ -95,23 +102,44 @@ enum pp_class {
 #undef X
 };
 
-/* Readers can be many and cannot write (query_only); the writer is one. */
-enum pp_lane { PP_READ = 1, PP_WRITE = 2 };
+/*
+ * Readers can be many and cannot write (query_only); the writer is one. An exclusive lease is the
+ * writer with every other connection of the pool closed: for VACUUM, migrations, a journal mode.
+ */
+enum pp_lane { PP_READ = 1, PP_WRITE = 2, PP_EXCLUSIVE = 3 };
+
+/* By which any thread stops what another one does. Zeroed, it is
+ * good; it is the caller's and must outlive what it was handed to. The field is the pool's. */
+struct pp_token {
+	unsigned cancelled;
+};
 
 /*
- * A point in monotonic time. Zeroed, it stands for the pool's timeout_ms from now.
+ * A point in monotonic time. Zeroed, it stands for the pool's timeout_ms from now. With a token
+ * what it is handed to also ends with PP_CANCELLED when the token is cancelled.
  */
 struct pp_deadline {
 	uint64_t ns;
+	struct pp_token *token; /* NULL: none. */
 };
 #ifdef __cplusplus
-#define PP_NO_WAIT (pp_deadline{ 1 })
-#define PP_FOREVER (pp_deadline{ UINT64_MAX })
+#define PP_NO_WAIT (pp_deadline{ 1, nullptr })
+#define PP_FOREVER (pp_deadline{ UINT64_MAX, nullptr })
 #else
-#define PP_NO_WAIT ((struct pp_deadline){ 1 })          /* Now or not at all. */
-#define PP_FOREVER ((struct pp_deadline){ UINT64_MAX }) /* Never give up. */
+#define PP_NO_WAIT ((struct pp_deadline){ 1, NULL })          /* Now or not at all. */
+#define PP_FOREVER ((struct pp_deadline){ UINT64_MAX, NULL }) /* Never give up. */
 #endif
 PP_API struct pp_deadline pp_in_ms(uint64_t timeout_ms);
+PP_API struct pp_deadline pp_with_token(struct pp_deadline deadline, struct pp_token *token);
+
+/*
+ * Cancel: who waits with this token stops waiting, and what runs on a lease that was acquired with
+ * it, or in a pp_transact() with it, stops within a thousand steps of SQLite's virtual machine
+ * (SQLITE_INTERRUPT). Nobody else's query is ever hit: the connection asks its own lease's token.
+ * A commit that has begun is not taken back. Any thread; not from a signal handler. Stays
+ * cancelled; zero the token to use it again, once nothing uses it.
+ */
+PP_API void pp_cancel(struct pp_token *token);
 
 /* One thing that went wrong on the way. */
 struct pp_cause {
@@ -185,11 +213,37 @@ enum pp_synchronous {
 	PP_SYNCHRONOUS_NORMAL /* WAL: survives a crash of the process, not always a power loss. */
 };
 
-/* Zero means "the default named here" for every field but path. */
+/* Seen at the next begin of a write and the next check: the file at path was deleted, replaced by
+ * another, cut short, or lost its permission to be written. */
+enum pp_file_change {
+	PP_FILE_TRIP,  /* Every call fails with PP_FILE_CHANGED until pp_reopen(). */
+	PP_FILE_REOPEN /* The pool opens anew what is at path now; a missing file is not made. */
+};
+
+enum pp_health {
+	PP_HEALTH_FILE,    /* Reads the schema's version from the file, and looks at the file. */
+	PP_HEALTH_SELECT_1 /* SELECT 1: touches no file, and succeeds on a deleted database. */
+};
+
+enum pp_keeper {
+	PP_KEEPER_THREAD, /* The pool has a thread for its duties. */
+	PP_KEEPER_MANUAL  /* The program calls pp_keep() now and then. */
+};
+
+/* For durations: no limit. */
+#define PP_NEVER UINT32_MAX
+
+struct pp_event;
+
+/* Zero means "the default named here" for every field but path. Fields with _ms that say so take
+ * PP_NEVER. */
 struct pp_config {
 	const char *path;         /* Database file, or "file:/NAME?vfs=memdb". Copied. */
 	bool must_exist;          /* Fail when the file is missing, in place of creating it. */
-	unsigned readers;         /* Connections for reading, 1..256. Default 4. */
+	unsigned readers;         /* Most connections for reading, 1..256. Default 4. */
+	unsigned readers_min;     /* ... that stay open when idle, 1..readers. Default readers. */
+	unsigned grow_ms;         /* One more is opened when one has waited so long, 1..60000.
+	                           * Default 5. */
 	unsigned timeout_ms;      /* What a zeroed deadline means, 1..86400000. Default 5000. */
 	unsigned busy_timeout_ms; /* How long to wait for other processes' locks, per lock,
 	                           * 1..86400000. Default 5000. Never past a transaction's deadline.
@@ -208,6 +262,50 @@ struct pp_config {
 	 * but for hooks, handlers and the authorizer, which are the pool's. */
 	int (*on_open)(sqlite3 *db, void *context);
 	void *on_open_context;
+	/* Chained behind the pool's own on every connection (sqlite3_set_authorizer() and
+	 * sqlite3_progress_handler() in on_open or on a lease would replace the pool's). progress
+	 * is called about every thousand steps of the virtual machine. */
+	int (*authorizer)(void *context, int action, const char *first, const char *second,
+	                  const char *database, const char *trigger);
+	int (*progress)(void *context);
+	void *authorizer_context, *progress_context;
+
+	/* Upkeep; see pp_keep(). */
+	enum pp_keeper keeper; /* Default PP_KEEPER_THREAD. */
+	unsigned idle_ms;      /* Readers above readers_min that nobody borrowed for so long are
+	                        * closed, 1..PP_NEVER. Default 300000. */
+	unsigned age_ms;       /* A connection is renewed at this age, less up to a tenth so
+	                        * that not all are at once, 1..PP_NEVER. Default 3600000. */
+	unsigned health_ms;    /* Between checks of idle connections and of the file,
+	                        * 1..PP_NEVER. Default 30000. */
+	enum pp_health health; /* Default PP_HEALTH_FILE. */
+	enum pp_file_change on_file_change; /* Default PP_FILE_TRIP. */
+	unsigned lease_warn_ms;             /* A lease so old is reported (PP_EVENT_LEASE_OVERDUE),
+	                                     * 1..PP_NEVER. Default 60000. */
+	unsigned lease_max_ms;     /* What runs on a lease so old is interrupted, and when it is not
+	                            * back lease_grace_ms later another connection takes its place,
+	                            * 1..PP_NEVER. Default PP_NEVER. */
+	unsigned lease_grace_ms;   /* 1..86400000. Default 1000. */
+	bool backtraces;           /* Keep where each lease was acquired (about 1 us each). */
+	size_t wal_bytes_max;      /* The WAL is kept below it, 64 KiB..1 TiB. Default 64 MiB. */
+	unsigned reader_max_ms;    /* With the WAL past its bound, a reader this old is interrupted,
+	                            * 1..PP_NEVER. Default PP_NEVER: it is only reported. */
+	unsigned shed_ms;          /* Overload: when all have waited longer than this for
+	                            * shed_interval_ms, the head of the line is refused with
+	                            * PP_OVERLOADED, more and more often (CoDel), 1..PP_NEVER.
+	                            * Default PP_NEVER. */
+	unsigned shed_interval_ms; /* 1..60000. Default 100. */
+
+	/* Bytes; they need accounts (see pp_setup), else pp_open() fails. 0: no limit. */
+	size_t connection_bytes_max; /* A connection that wants more gets SQLITE_NOMEM. At least
+	                              * 64 KiB. */
+	size_t pool_bytes_soft;      /* Past it no connection is added and idle ones shrink. */
+	size_t pool_bytes_max;       /* Past it whoever wants more gets SQLITE_NOMEM. At least
+	                              * 256 KiB. */
+
+	/* Told of what happens; see struct pp_event. */
+	void (*on_event)(const struct pp_event *event, void *context);
+	void *on_event_context;
 };
 
 struct pp_pool;
@@ -218,7 +316,9 @@ struct pp_pool;
  *
  * Fails with PP_INVALID (the message names the option, its value and range), PP_MISMATCH (the
  * file is open already; names the options that differ), PP_CLOSED (its pool is still closing),
- * PP_SQLITE (cannot open, not a database, ...), PP_NOMEM, PP_MISUSE (see pp_setup).
+ * PP_SQLITE (cannot open, not a database, ...), PP_NOMEM, PP_MISUSE (see pp_setup), PP_FORKED (the
+ * file was open in this process' parent), PP_FILE_CHANGED (a pool is open on the file that was at
+ * this path before).
  */
 PP_API enum pp_status pp_open(const struct pp_config *config, struct pp_pool **ret_pool,
                               struct pp_error *reterr_error);
@@ -261,8 +361,13 @@ struct pp_lease {
  * before the head of the line does (this keeps throughput up), but only until the head has
  * waited overtake_ms; from then on each connection given back goes to the head directly.
  * With a rollback journal or memdb, readers and the writer also wait for each other.
- * Fails with PP_TIMEOUT, PP_OVERLOADED, PP_CLOSED, PP_MISUSE (inside pp_transact() of the same
- * pool), and with PP_SQLITE or PP_NOMEM when a connection had to be opened anew and could not.
+ * PP_EXCLUSIVE waits for the writer first and then, while nobody new is let in, for the readers;
+ * until it is given back, no other connection of this pool is open.
+ *
+ * Fails with PP_TIMEOUT, PP_OVERLOADED, PP_CLOSED, PP_CANCELLED, PP_WOULD_DEADLOCK (this thread
+ * holds leases without which nobody could ever give it one), PP_FILE_CHANGED, PP_FORKED, PP_MISUSE
+ * (inside pp_transact() of the same pool), and with PP_SQLITE or PP_NOMEM when a connection had to
+ * be opened anew and could not.
  */
 PP_API enum pp_status pp_acquire(struct pp_pool *pool, enum pp_lane lane,
                                  struct pp_deadline deadline, struct pp_lease *ret_lease,
@@ -290,6 +395,19 @@ PP_API enum pp_status pp_release(struct pp_lease *lease);
 PP_API enum pp_status pp_prepare(struct pp_lease *lease, const char *sql, sqlite3_stmt **ret_stmt,
                                  struct pp_error *reterr_error);
 
+/*
+ * For this lease alone: an authorizer and a progress handler, called after the pool's own. NULL
+ * takes it back; the release does too. ops as for sqlite3_progress_handler(); the pool's own comes
+ * at least every thousand. An authorizer has the connection closed at the release: what was
+ * prepared under it is not for others. Fails with PP_MISUSE.
+ */
+PP_API enum pp_status pp_authorizer_set(struct pp_lease *lease,
+                                        int (*authorizer)(void *, int, const char *, const char *,
+                                                          const char *, const char *),
+                                        void *context);
+PP_API enum pp_status pp_progress_set(struct pp_lease *lease, unsigned ops, int (*progress)(void *),
+                                      void *context);
+
 /* --- Transactions ------------------------------------------------------------------------ */
 
 /*
@@ -297,13 +415,16 @@ PP_API enum pp_status pp_prepare(struct pp_lease *lease, const char *sql, sqlite
  * IMMEDIATE. Inside, the pool refuses every COMMIT of writes that is not its own, by the commit and
  * the rollback hook: these two are the pool's until the transaction is over.
  *
- * Fails with PP_SQLITE, PP_MISUSE, PP_ROLLED_BACK (a transaction around it is dead already).
+ * Fails with PP_SQLITE, PP_MISUSE, PP_ROLLED_BACK (a transaction around it is dead already),
+ * PP_FILE_CHANGED, PP_CANCELLED, PP_FORKED.
  */
 PP_API enum pp_status pp_begin(struct pp_lease *lease, struct pp_error *reterr_error);
 /*
  * Commit what the matching pp_begin() began. When it fails, nothing of it is in the database: it
  * has been rolled back (PP_SQLITE and the reason), or SQLite or somebody's ROLLBACK had done so
- * before (PP_ROLLED_BACK). Either way this level is over. PP_MISUSE: nothing was begun.
+ * before (PP_ROLLED_BACK), or its token was cancelled (PP_CANCELLED). PP_FILE_CHANGED: it is
+ * committed, but into a file that is no longer at the pool's path. Either way this level is over.
+ * PP_MISUSE: nothing was begun.
  */
 PP_API enum pp_status pp_commit(struct pp_lease *lease, struct pp_error *reterr_error);
 /* Undo what the matching pp_begin() began. When SQLite has rolled back already, that is success.
@@ -315,7 +436,10 @@ PP_API enum pp_status pp_rollback(struct pp_lease *lease, struct pp_error *reter
 struct pp_transaction {
 	enum pp_lane lane;           /* Default PP_WRITE. */
 	struct pp_deadline deadline; /* For everything together: waiting, working, attempts. */
-	unsigned attempts_max;       /* 1..1000. Default 10. */
+	unsigned attempts_max;       /* 1..1000. Default 10. When memory is short at most 2. */
+	size_t bytes_max;            /* Bytes the connection may take from begin to commit; the
+	                              * transaction that wants more fails alone with PP_NOMEM.
+	                              * 0: no limit. Needs accounts. */
 };
 
 /*
@@ -331,12 +455,72 @@ typedef enum pp_status pp_work(struct pp_lease *lease, void *context);
 /*
  * Borrow, begin, work, commit, give back. Rolls back on every failure. Runs the whole again on
  * errors of class PP_RETRY_TRANSACTION or PP_RETRY_STATEMENT, with exponential backoff and
- * jitter, never past the deadline.
+ * jitter, never past the deadline. What runs past the deadline, or when its token is cancelled,
+ * is interrupted and rolled back.
  *
  * Fails with what acquire, begin and commit fail with, and with what work returned.
  */
 PP_API enum pp_status pp_transact(struct pp_pool *pool, const struct pp_transaction *options,
                                   pp_work *work, void *context, struct pp_error *reterr_error);
+
+/* --- Upkeep ------------------------------------------------------------------------------ */
+
+/*
+ * Do what is due: close idle connections, renew old ones, check their health and the file's, open
+ * more where borrowers wait, checkpoint the WAL, look after leases held too long and after memory.
+ * The pool's thread does it by itself, unless the pool is PP_KEEPER_MANUAL. Any thread; two calls
+ * at once wait for each other. ret_due_ms (may be NULL): when to call again at the latest.
+ * Fails with PP_CLOSED, PP_FORKED.
+ */
+PP_API enum pp_status pp_keep(struct pp_pool *pool, uint64_t *ret_due_ms);
+
+/*
+ * Change readers_min and readers (their ranges as in struct pp_config; 0: as it is) while the pool
+ * is used. Connections above the new number are closed when they come back. Any thread.
+ * Fails with PP_INVALID, PP_CLOSED, PP_FORKED, and with PP_SQLITE or PP_NOMEM when a connection of
+ * readers_min could not be opened; the new numbers hold all the same.
+ */
+PP_API enum pp_status pp_resize(struct pp_pool *pool, unsigned readers_min, unsigned readers,
+                                struct pp_error *reterr_error);
+
+/*
+ * Let nobody in (acquires wait, up to their deadlines) and wait until every lease is back: then the
+ * file may be copied or moved, say. Resume lets them in again.
+ * Fails with PP_TIMEOUT or PP_CANCELLED (nothing is suspended then), PP_MISUSE (suspended already;
+ * not suspended), PP_WOULD_DEADLOCK, PP_CLOSED, PP_FORKED.
+ */
+PP_API enum pp_status pp_suspend(struct pp_pool *pool, struct pp_deadline deadline);
+PP_API enum pp_status pp_resume(struct pp_pool *pool);
+
+/*
+ * Close every connection (lent ones when they come back, waiting until deadline) and open the pool
+ * anew on what is at its path now. This ends PP_FILE_CHANGED. A WAL that belongs to the file that
+ * is gone is removed: SQLite would replay it into the new one.
+ * Fails with PP_TIMEOUT, PP_CANCELLED, PP_WOULD_DEADLOCK, PP_SQLITE, PP_NOMEM, PP_CLOSED,
+ * PP_FORKED, PP_MISUSE (memdb has no file), PP_MISMATCH (another pool has that file).
+ */
+PP_API enum pp_status pp_reopen(struct pp_pool *pool, struct pp_deadline deadline,
+                                struct pp_error *reterr_error);
+
+/* Zeroed but for to_path or to_pool: all at once, as of now. */
+struct pp_backup {
+	const char *to_path;     /* Written beside it and renamed when whole; replaces a file. */
+	struct pp_pool *to_pool; /* Or into this pool, whose content is replaced. */
+	struct pp_deadline deadline;
+	unsigned step_pages; /* Pages between two calls of progress, 1..1000000. Default 1000. */
+	/* Called between steps; not 0 stops with PP_ABORTED. NULL: none. */
+	int (*progress)(void *context, unsigned pages_done, unsigned pages_total);
+	void *context;
+};
+
+/*
+ * Copy the database as it is at this moment (one snapshot) while readers and, in WAL mode, the
+ * writer go on. Borrows a reader. Nothing half written is left when it fails.
+ * Fails with what acquire fails with, PP_TIMEOUT, PP_CANCELLED, PP_ABORTED, PP_SQLITE, PP_NOMEM,
+ * PP_INVALID.
+ */
+PP_API enum pp_status pp_backup(struct pp_pool *pool, const struct pp_backup *backup,
+                                struct pp_error *reterr_error);
 
 /* --- Seeing inside ----------------------------------------------------------------------- */
 
@@ -383,6 +567,132 @@ struct pp_stats {
 	uint64_t parked;            /* Accounts of closed connections with bytes still live, */
 	uint64_t parked_bytes;      /* ... and those bytes. 0 when nothing leaks. */
 	uint64_t foreign_bytes;     /* SQLite memory of this process that belongs to no pool. */
+
+	/* Upkeep. */
+	uint64_t grown, shrunk; /* Readers opened because some waited; closed because idle. */
+	uint64_t renewed;       /* Connections replaced at their age. */
+	uint64_t health_checks, health_failures;
+	uint64_t file_changes; /* Times the file was found deleted, replaced, cut, read-only. */
+	uint64_t reopened;     /* Times the pool was opened anew. */
+	bool tripped;          /* PP_FILE_CHANGED until pp_reopen(). */
+	bool suspended;
+	uint64_t overdue;       /* Leases that passed lease_warn_ms. */
+	uint64_t interrupted;   /* Leases interrupted: too old, pinning the WAL, at closing. */
+	uint64_t quarantined;   /* Connections replaced while somebody held them; */
+	uint64_t returned_late; /* ... of those, given back meanwhile. */
+	uint64_t deadlocks;     /* Acquires refused with PP_WOULD_DEADLOCK. */
+	uint64_t cancels;       /* Calls that ended with PP_CANCELLED. */
+	uint64_t sheds;         /* Waiters refused by shed_ms. */
+	uint64_t refusals;      /* Allocations refused by a byte limit. */
+	uint64_t wal_bytes;     /* Size of the WAL file now. */
+	uint64_t checkpoints, checkpoints_blocked; /* Whole; held up by a reader. */
+	bool memory_pressure; /* The control group or the machine is short of memory. */
+	bool neighbours;      /* Other processes have a pool on this file. */
+	/* What this SQLite was built without and the pool would use, in words; "" nothing. */
+	const char *missing_features;
+};
+
+enum pp_connection_state {
+	PP_CONNECTION_CLOSED, /* The slot is open to be used, no connection is in it. */
+	PP_CONNECTION_IDLE,
+	PP_CONNECTION_LENT,
+	PP_CONNECTION_KEPT,       /* The pool itself works on it. */
+	PP_CONNECTION_QUARANTINED /* Lent, and replaced: closed when it comes back. */
+};
+
+/* One connection. */
+struct pp_connection {
+	enum pp_lane lane;
+	enum pp_connection_state state;
+	uint64_t id;       /* Of the slot, from 0: the same in events. */
+	uint64_t age_ms;   /* Since it was opened. */
+	uint64_t since_ms; /* Since it was last lent or, idle, given back. */
+	uint64_t uses;     /* Leases of the slot. */
+	uint64_t bytes;    /* Live; 0 without accounts. */
+	int thread;        /* Kernel's number of the holder; 0: nobody. */
+	char sql[192];     /* What the holder runs or prepared last; empty: nothing. */
+};
+
+/* At most max of them; ret_count says how many there are. Any thread. Fails with PP_FORKED. */
+PP_API enum pp_status pp_connections_read(struct pp_pool *pool, struct pp_connection *connections,
+                                          unsigned max, unsigned *ret_count);
+
+/* Durations, each measured apart. */
+#define PP_HISTOGRAM_LIST(X)                                                              \
+	X(PP_HISTOGRAM_WAIT, "wait", "in the line; an acquire that did not wait is none") \
+	X(PP_HISTOGRAM_CONNECT, "connect", "opening a connection")                        \
+	X(PP_HISTOGRAM_VERIFY, "verify", "a health check")                                \
+	X(PP_HISTOGRAM_HOLD, "hold", "a lease, of one in 32")                             \
+	X(PP_HISTOGRAM_TRANSACTION, "transaction", "pp_transact(), attempts included")    \
+	X(PP_HISTOGRAM_COMMIT, "commit", "COMMIT of an outermost transaction")            \
+	X(PP_HISTOGRAM_CHECKPOINT, "checkpoint", "a checkpoint of the WAL")               \
+	X(PP_HISTOGRAM_RECOVERY, "recovery",                                              \
+	  "from a lost connection or file to the next that serves")
+
+enum pp_histogram_kind {
+#define X(name, tag, text) name,
+	PP_HISTOGRAM_LIST(X)
+#undef X
+		PP_HISTOGRAMS
+};
+
+/* Log-linear: eight buckets for each power of two of nanoseconds, so a value is known to 12.5 %. */
+struct pp_histogram {
+	uint64_t count, sum_ns, max_ns;
+	uint64_t buckets[320];
+};
+
+PP_API enum pp_status pp_histogram_read(struct pp_pool *pool, enum pp_histogram_kind kind,
+                                        struct pp_histogram *ret_histogram);
+/* The highest value of the bucket in which the percentile lies; 0 when there is none. */
+PP_API uint64_t pp_histogram_percentile_ns(const struct pp_histogram *histogram, double percentile);
+
+/*
+ * OpenMetrics text of everything above, with the names of OpenTelemetry's db.client.connection.*;
+ * label pool is name. Always ends in NUL; returns the length it would have liked, as snprintf does.
+ */
+PP_API size_t pp_metrics_text(struct pp_pool *pool, const char *name, char *text, size_t text_size);
+
+#define PP_EVENT_LIST(X)                                                               \
+	X(PP_EVENT_OPENED, "opened") /* A connection. */                               \
+	X(PP_EVENT_CLOSED, "closed") /* A connection; message: why. */                 \
+	X(PP_EVENT_DIRTY, "dirty")   /* A borrower left something. */                  \
+	X(PP_EVENT_GROWN, "grown")                                                     \
+	X(PP_EVENT_SHRUNK, "shrunk")                                                   \
+	X(PP_EVENT_RENEWED, "renewed")                                                 \
+	X(PP_EVENT_HEALTH_FAILED, "health failed")                                     \
+	X(PP_EVENT_FILE_CHANGED, "file changed")                                       \
+	X(PP_EVENT_REOPENED, "reopened")                                               \
+	X(PP_EVENT_LEASE_OVERDUE, "lease overdue") /* Older than lease_warn_ms. */     \
+	X(PP_EVENT_LEASE_BACK, "lease back")       /* ... and given back after all. */ \
+	X(PP_EVENT_INTERRUPTED, "interrupted")                                         \
+	X(PP_EVENT_QUARANTINED, "quarantined")                                         \
+	X(PP_EVENT_WAL_LARGE, "wal large")   /* Past wal_bytes_max. */                 \
+	X(PP_EVENT_WAL_PINNED, "wal pinned") /* By this lease. */                      \
+	X(PP_EVENT_MEMORY, "memory")         /* Short, or no longer. */
+
+enum pp_event_kind {
+#define X(name, text) name,
+	PP_EVENT_LIST(X)
+#undef X
+};
+
+enum { PP_FRAMES_MAX = 16 };
+
+/*
+ * What happened. Called in the thread in which it did, with no lock held; it may read statistics
+ * of the pool, and must not acquire or close. Nothing in it outlives the call.
+ */
+struct pp_event {
+	enum pp_event_kind kind;
+	const char *name; /* "lease overdue" */
+	struct pp_pool *pool;
+	struct pp_connection connection; /* Whose; id UINT64_MAX: of the pool as a whole. */
+	const char *message;             /* One line; "" where the kind says all. */
+	/* Where the lease was acquired: the caller, or with backtraces the stack (for
+	 * backtrace_symbols()). */
+	void *frames[PP_FRAMES_MAX];
+	unsigned frame_count;
 };
 
 /* A snapshot. Counters are each exact; they are not all read at the same instant. Any thread. */

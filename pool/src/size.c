@@ -1,0 +1,331 @@
+/*
+ * size.c - which slots there are: adding, growing, shrinking, renewing, replacing connections.
+ *
+ * To know before reading: only who has keep_mutex takes a slot out of SLOT_SPARE, so who is there
+ * is decided by one thread at a time, and borrowers only ever claim and give back. A new connection
+ * is opened before the old one goes: in a slot of its own (SLOT_NEXT), which becomes idle in the
+ * moment in which the old one's is given up. If that is lent, whoever gives it back does this
+ * (size_obey).
+ */
+/* SPDX-License-Identifier: MIT */
+#include "internal.h"
+
+struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane which)
+{
+	struct lane *lane = pool_lane(pool, which);
+
+	for (unsigned i = 0; i < lane->count; i++) {
+		struct slot *slot = &lane->slots[i];
+
+		if (atomic_load(&slot->state) != SLOT_SPARE)
+			continue;
+		slot->connection.pool = pool;
+		slot->connection.lane = which;
+		slot->successor = NULL;
+		atomic_store(&slot->fate, FATE_KEEP);
+		atomic_store(&slot->state, SLOT_NEXT);
+		if (i >= lane_used(lane))
+			atomic_store_explicit(&lane->used, i + 1, memory_order_relaxed);
+		return slot;
+	}
+	return NULL;
+}
+
+/* Opened by upkeep, which waits for nobody longer than a borrower would for a lock. */
+static enum pp_status slot_fill(struct pp_pool *pool, struct slot *slot, struct pp_error *error)
+{
+	uint64_t until = pp_in_ms(pool->config.busy_timeout_ms).ns;
+	enum pp_status status = connection_open(&slot->connection, until, error);
+
+	if (status != PP_OK) {
+		line_give_back(pool, slot, SLOT_SPARE);
+		return status;
+	}
+	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
+	atomic_store_explicit(&slot->open, 1, memory_order_relaxed);
+	event_send(pool, PP_EVENT_OPENED, slot, "%s", "");
+	return PP_OK;
+}
+
+enum pp_status size_add(struct pp_pool *pool, enum pp_lane lane, struct pp_error *error)
+{
+	struct slot *slot = slot_take_spare(pool, lane);
+	enum pp_status status;
+
+	if (slot == NULL)
+		return error_set(error, PP_LEASED, "open", "all slots are in use or quarantine");
+	status = slot_fill(pool, slot, error);
+	if (status == PP_OK)
+		line_give_back(pool, slot, SLOT_IDLE);
+	return status;
+}
+
+enum pp_status anchor_open(struct pp_pool *pool, struct pp_error *error)
+{
+	if (pool->anchor.db != NULL)
+		return PP_OK;
+	pool->anchor.pool = pool;
+	pool->anchor.lane = PP_WRITE;
+	return connection_open(&pool->anchor, pp_in_ms(pool->config.busy_timeout_ms).ns, error);
+}
+
+/* --- Giving up a slot -------------------------------------------------------------------- */
+
+static const char *why(enum fate fate)
+{
+	return fate == FATE_REPLACE       ? "it was too old"
+	       : fate == FATE_QUARANTINED ? "it came back from quarantine"
+	                                  : "the pool was made smaller";
+}
+
+/* The closer of the pool waits for the slot, so it is given up last. */
+void size_obey(struct pp_pool *pool, struct slot *slot)
+{
+	enum fate fate = (enum fate)atomic_load(&slot->fate);
+
+	if (fate == FATE_REPLACE) {
+		event_send(pool, PP_EVENT_RENEWED, slot, "%s", "");
+		count(&pool->counters.renewed);
+		line_give_back(pool, slot->successor, SLOT_IDLE);
+	} else if (fate == FATE_QUARANTINED) {
+		event_send(pool, PP_EVENT_LEASE_BACK, slot, "from quarantine");
+		count(&pool->counters.returned_late);
+	}
+	if (slot->connection.db != NULL)
+		slot_close(slot, why(fate));
+	line_give_back(pool, slot, SLOT_SPARE);
+}
+
+/* Whoever gave it back had looked at its fate before that was set. */
+static bool obey_late(struct pp_pool *pool, struct slot *slot)
+{
+	if (atomic_load(&slot->fate) == FATE_KEEP)
+		return false;
+	if (slot_keep(slot, SLOT_IDLE) || slot_keep(slot, SLOT_EMPTY))
+		size_obey(pool, slot);
+	return true;
+}
+
+/* The holder will obey, or we do when he has just given it back without seeing it. */
+static void doom(struct pp_pool *pool, struct slot *slot, enum fate fate)
+{
+	atomic_store(&slot->fate, fate);
+	obey_late(pool, slot);
+}
+
+void size_quarantine(struct pp_pool *pool, struct slot *slot)
+{
+	struct slot *next = atomic_load(&slot->fate) == FATE_REPLACE ? slot->successor : NULL;
+	struct pp_error error;
+
+	event_send(pool, PP_EVENT_QUARANTINED, slot, "%s", "");
+	count(&pool->counters.quarantined);
+	doom(pool, slot, FATE_QUARANTINED);
+	if (next != NULL)
+		line_give_back(pool, next, SLOT_IDLE);
+	else if (size_add(pool, slot->connection.lane, &error) != PP_OK)
+		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "no replacement: %s", error.message);
+}
+
+/* --- Growing and shrinking ---------------------------------------------------------------- */
+
+uint64_t pool_bytes(struct pp_pool *pool)
+{
+	uint64_t bytes = account_bytes(atomic_load(&pool->account)) +
+	                 account_bytes(atomic_load(&pool->anchor.account));
+
+	for (unsigned l = 0; l < LANES; l++)
+		for (unsigned i = lane_used(&pool->lanes[l]); i-- > 0;)
+			bytes += account_bytes(
+				atomic_load(&pool->lanes[l].slots[i].connection.account));
+	return bytes;
+}
+
+bool memory_is_short(struct pp_pool *pool)
+{
+	return atomic_load_explicit(&pool->pressure, memory_order_relaxed) ||
+	       (pool->config.pool_bytes_soft > 0 &&
+	        pool_bytes(pool) > pool->config.pool_bytes_soft);
+}
+
+/* Somebody has waited too long although all readers are at work. A line that is only waiting for
+ * the writer to finish, or for creators that are under way, is none. */
+static bool wants_one_more(struct pp_pool *pool)
+{
+	const struct lane *lane = pool_lane(pool, PP_READ);
+
+	/* In this order: a waiter takes a slot and leaves the line under the lock under which its
+	 * wait is read, so one who has just taken the last is not counted as waiting. */
+	return lane_count_in(lane, SLOT_IDLE) + lane_count_in(lane, SLOT_EMPTY) == 0 &&
+	       line_head_wait_ns(pool, PP_READ) >= pool->config.grow_ms * 1000000ull &&
+	       lane_size(lane) < atomic_load_explicit(&pool->readers, memory_order_relaxed) &&
+	       !memory_is_short(pool);
+}
+
+static void grow(struct pp_pool *pool)
+{
+	struct pp_error error;
+
+	while (wants_one_more(pool)) {
+		if (size_add(pool, PP_READ, &error) != PP_OK) {
+			event_send(pool, PP_EVENT_HEALTH_FAILED, NULL, "cannot grow: %s",
+			           error.message);
+			return;
+		}
+		count(&pool->counters.grown);
+		event_send(pool, PP_EVENT_GROWN, NULL, "%u readers",
+		           lane_size(pool_lane(pool, PP_READ)));
+	}
+}
+
+static bool drop_idle(struct pp_pool *pool, struct slot *slot, const char *reason)
+{
+	if (!slot_keep(slot, SLOT_EMPTY)) {
+		if (!slot_keep(slot, SLOT_IDLE))
+			return false;
+		slot_close(slot, reason);
+	}
+	line_give_back(pool, slot, SLOT_SPARE);
+	return true;
+}
+
+/* Those nobody has borrowed for long, and when memory is short all above the least. */
+static uint64_t shrink(struct pp_pool *pool, uint64_t now_ms)
+{
+	struct lane *lane = pool_lane(pool, PP_READ);
+	uint64_t due = UINT64_MAX, idle_ms = pool->config.idle_ms;
+	bool at_once = memory_is_short(pool);
+	unsigned least = atomic_load_explicit(&pool->readers_min, memory_order_relaxed);
+	unsigned size = lane_size(lane);
+
+	if (idle_ms == PP_NEVER && !at_once)
+		return UINT64_MAX;
+	for (unsigned i = lane_used(lane); i-- > 0 && size > least;) {
+		struct slot *slot = &lane->slots[i];
+		uint64_t since = atomic_load_explicit(&slot->since_ms, memory_order_relaxed);
+
+		if (!at_once && now_ms < since + idle_ms) {
+			due = since + idle_ms < due ? since + idle_ms : due;
+		} else if (drop_idle(pool, slot, at_once ? "memory is short" : "it was idle")) {
+			size--;
+			count(&pool->counters.shrunk);
+			event_send(pool, PP_EVENT_SHRUNK, NULL, "%u readers", size);
+		}
+	}
+	return due;
+}
+
+/* --- Renewing ----------------------------------------------------------------------------- */
+
+/* Not lent, or lent: it is the holder's to make way. */
+static void renew(struct pp_pool *pool, struct slot *slot)
+{
+	struct slot *next = slot_take_spare(pool, slot->connection.lane);
+	struct pp_error error;
+
+	if (next == NULL)
+		return;
+	if (slot_fill(pool, next, &error) != PP_OK) {
+		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "cannot renew: %s", error.message);
+		return;
+	}
+	slot->successor = next;
+	doom(pool, slot, FATE_REPLACE);
+}
+
+static uint64_t renew_old(struct pp_pool *pool, uint64_t now_ms)
+{
+	uint64_t due = UINT64_MAX;
+
+	for (unsigned l = 0; l < LANES; l++)
+		for (unsigned i = lane_used(&pool->lanes[l]); i-- > 0;) {
+			struct slot *slot = &pool->lanes[l].slots[i];
+			unsigned state = atomic_load(&slot->state);
+			uint64_t at = atomic_load_explicit(&slot->connection.renew_ms,
+			                                   memory_order_relaxed);
+
+			if ((state != SLOT_IDLE && state != SLOT_LEASED) ||
+			    atomic_load(&slot->open) == 0 || atomic_load(&slot->fate) != FATE_KEEP)
+				continue;
+			if (at <= now_ms)
+				renew(pool, slot);
+			else
+				due = at < due ? at : due;
+		}
+	return due;
+}
+
+/* What failed to open earlier: the anchor, a replacement, one of the least number. */
+static void fill_up(struct pp_pool *pool)
+{
+	unsigned least = atomic_load_explicit(&pool->readers_min, memory_order_relaxed);
+
+	anchor_open(pool, NULL);
+	if (lane_size(pool_lane(pool, PP_WRITE)) == 0)
+		size_add(pool, PP_WRITE, NULL);
+	while (lane_size(pool_lane(pool, PP_READ)) < least)
+		if (size_add(pool, PP_READ, NULL) != PP_OK)
+			break;
+}
+
+uint64_t size_keep(struct pp_pool *pool, uint64_t now_ms)
+{
+	uint64_t due, renewal;
+
+	if (atomic_load(&pool->tripped))
+		return UINT64_MAX;
+	fill_up(pool);
+	grow(pool);
+	due = shrink(pool, now_ms);
+	renewal = renew_old(pool, now_ms);
+	return renewal < due ? renewal : due;
+}
+
+/* --- Resizing ----------------------------------------------------------------------------- */
+
+static void drop_surplus(struct pp_pool *pool, unsigned most)
+{
+	struct lane *lane = pool_lane(pool, PP_READ);
+
+	for (unsigned i = lane_used(lane); i-- > 0 && lane_size(lane) > most;)
+		drop_idle(pool, &lane->slots[i], "the pool was made smaller");
+	for (unsigned i = lane_used(lane); i-- > 0 && lane_size(lane) > most;)
+		if (atomic_load(&lane->slots[i].state) == SLOT_LEASED &&
+		    atomic_load(&lane->slots[i].fate) == FATE_KEEP)
+			doom(pool, &lane->slots[i], FATE_DROP);
+}
+
+static enum pp_status resize(struct pp_pool *pool, unsigned least, unsigned most,
+                             struct pp_error *error)
+{
+	enum pp_status status = PP_OK;
+
+	least = least != 0 ? least : atomic_load(&pool->readers_min);
+	most = most != 0 ? most : atomic_load(&pool->readers);
+	if (most > PP_READERS_MAX || least > most)
+		return error_set(error, PP_INVALID, "resize",
+		                 "readers_min %u and readers %u must be 1..readers and 1..%d",
+		                 least, most, PP_READERS_MAX);
+	atomic_store(&pool->readers, most);
+	atomic_store(&pool->readers_min, least);
+	drop_surplus(pool, most);
+	while (status == PP_OK && lane_size(pool_lane(pool, PP_READ)) < least)
+		status = size_add(pool, PP_READ, error);
+	return status;
+}
+
+enum pp_status pp_resize(struct pp_pool *pool, unsigned readers_min, unsigned readers,
+                         struct pp_error *reterr_error)
+{
+	enum pp_status status;
+
+	if (pool_forked(pool))
+		return error_set(reterr_error, PP_FORKED, "resize", "open a pool in this process");
+	pthread_mutex_lock(&pool->keep_mutex);
+	if (atomic_load(&pool->keeper.stopping))
+		status = error_set(reterr_error, PP_CLOSED, "resize", "pp_close() was called");
+	else
+		status = resize(pool, readers_min, readers, reterr_error);
+	pthread_mutex_unlock(&pool->keep_mutex);
+	return status;
+}

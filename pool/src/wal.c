@@ -1,0 +1,217 @@
+/*
+ * wal.c - checkpoints off the commit path, and a bound on the WAL.
+ *
+ * To know before reading: SQLite's automatic checkpoint runs inside the commit that fills the WAL;
+ * here that commit only wakes the keeper. A passive checkpoint hinders nobody and copies as much as
+ * the oldest snapshot allows. Past its bound the file is cut as well, which needs an instant in
+ * which nobody reads from it: the writer is borrowed, in its line like anybody, so that the WAL
+ * does not grow meanwhile, and readers are waited for, for a moment. Somebody who holds an old
+ * snapshot all the time is named, and interrupted at the age that the configuration says.
+ */
+/* SPDX-License-Identifier: MIT */
+#include "internal.h"
+#include "probes.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+	PAGES = 1000,            /* Between two checkpoints: as SQLite's automatic one. */
+	PAGES_ALONE = 4 * PAGES, /* ... where no keeper may come, so that one is made at last. */
+	LOOK_MS = 1000,          /* Other processes' commits wake nobody: the file is looked at. */
+	TURN_MS = 1000,          /* To wait in the writers' line. */
+	CUT_NS = 100000000,      /* For which writers wait, at most, until readers have left. */
+	PAUSE_MS_MAX = 32 * LOOK_MS /* Between two attempts that will hardly succeed. */
+};
+
+static uint64_t load(atomic_uint_least64_t *value)
+{
+	return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static void store(atomic_uint_least64_t *value, uint64_t x)
+{
+	atomic_store_explicit(value, x, memory_order_relaxed);
+}
+
+uint64_t wal_bytes(const struct pp_pool *pool)
+{
+	char path[PATH_MAX];
+	struct stat file;
+
+	snprintf(path, sizeof path, "%s-wal", pool->path);
+	return stat(path, &file) == 0 ? (uint64_t)file.st_size : 0;
+}
+
+/* true: whole, everything that was in the WAL is in the database. *ret_copied: pages that are. */
+static bool checkpoint(struct pp_pool *pool, sqlite3 *db, int mode, int *ret_copied)
+{
+	uint64_t start = clock_ns();
+	int pages = -1, copied = -1;
+	int rc = sqlite3_wal_checkpoint_v2(db, "main", mode, &pages, &copied);
+	bool whole = rc == SQLITE_OK && copied == pages;
+
+	histogram_note(pool, PP_HISTOGRAM_CHECKPOINT, clock_ns() - start);
+	PROBE_CHECKPOINT(pool, rc, pages, copied);
+	count(whole ? &pool->counters.checkpoints : &pool->counters.checkpoints_blocked);
+	if (pages >= 0) /* SQLite does not say when it fails early. */
+		store(&pool->wal.pages, (uint64_t)pages);
+	store(&pool->wal.tried, load(&pool->wal.pages));
+	*ret_copied = copied;
+	return whole;
+}
+
+/* --- In a commit -------------------------------------------------------------------------- */
+
+/* The keeper leaves a pool alone that an exclusive lease has. */
+static bool is_alone(struct pp_pool *pool)
+{
+	return pool->config.keeper == PP_KEEPER_MANUAL ||
+	       atomic_load_explicit(&pool->exclusive, memory_order_relaxed) != NULL;
+}
+
+/* Called with the commit done: what goes wrong here is none of it, and is not told. */
+int wal_on_commit(void *context, sqlite3 *db, const char *name, int pages)
+{
+	struct pp_pool *pool = context;
+	struct wal *w = &pool->wal;
+	uint64_t now = (uint64_t)pages;
+	int copied;
+
+	if (strcmp(name, "main") != 0) { /* What a borrower has attached: as SQLite would. */
+		if (pages >= PAGES)
+			sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+		return SQLITE_OK;
+	}
+	store(&w->pages, now);
+	if (now < load(&w->tried)) /* It has begun anew, at the start of the file. */
+		store(&w->tried, 0);
+	if (now < load(&w->tried) + PAGES)
+		return SQLITE_OK;
+	if (!is_alone(pool))
+		keeper_poke(pool);
+	else if (pages >= PAGES_ALONE)
+		checkpoint(pool, db, SQLITE_CHECKPOINT_PASSIVE, &copied);
+	return SQLITE_OK;
+}
+
+/* --- Past its bound ----------------------------------------------------------------------- */
+
+/* The bulk has been copied before: writers wait here for one write's worth of copying, and CUT_NS
+ * for readers. TRUNCATE is RESTART and then cuts. */
+static bool cut(struct pp_pool *pool)
+{
+	struct pp_deadline until = pp_with_token(pp_in_ms(TURN_MS), &pool->wal.stop);
+	struct pp_lease writer = { 0 };
+	int copied;
+	bool whole;
+
+	if (lease_acquire(pool, PP_WRITE, until, __builtin_return_address(0), &writer, NULL) !=
+	    PP_OK)
+		return false;
+	pool->anchor.deadline_ns = clock_ns() + CUT_NS;
+	whole = checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_TRUNCATE, &copied);
+	pool->anchor.deadline_ns = UINT64_MAX;
+	lease_release(&writer);
+	return whole;
+}
+
+/* Where nothing could be copied since it last could not be cut, whoever was in the way still is:
+ * the writers are stopped for that again only after a pause, twice as long each time. */
+static bool shorten(struct pp_pool *pool, uint64_t now_ms)
+{
+	struct wal *w = &pool->wal;
+	int copied;
+
+	checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_PASSIVE, &copied);
+	if (copied != w->stuck)
+		w->pause_ms = w->again_ms = 0;
+	if (now_ms < w->again_ms)
+		return false;
+	if (cut(pool))
+		return true;
+	w->stuck = copied;
+	w->pause_ms = 2 * w->pause_ms + LOOK_MS;
+	if (w->pause_ms > PAUSE_MS_MAX)
+		w->pause_ms = PAUSE_MS_MAX;
+	w->again_ms = now_ms + w->pause_ms;
+	return false;
+}
+
+/*
+ * The lease with the oldest snapshot that was there when the checkpoint began: nothing after the
+ * point in the WAL up to which it reads may be copied over what it reads, so as long as it is there
+ * none of the others matters. When no lease has one, another process reads, or one that was closed
+ * under somebody's statement. How long it has been lent does not tell: a lease may be kept for
+ * hours and read for moments.
+ */
+static struct slot *oldest_reader(struct pp_pool *pool, uint64_t now_ms, uint64_t *ret_generation,
+                                  uint64_t *ret_since_ms)
+{
+	struct slot *oldest = NULL;
+	uint64_t lent_ms;
+
+	*ret_generation = 0;
+	*ret_since_ms = now_ms + 1;
+	for (unsigned l = 0; l < LANES; l++)
+		for (unsigned i = lane_used(&pool->lanes[l]); i-- > 0;) {
+			struct slot *slot = &pool->lanes[l].slots[i];
+			uint64_t since = load(&slot->connection.snapshot_ms);
+			uint64_t generation = slot_lent(slot, &lent_ms);
+
+			if (since == 0 || since >= *ret_since_ms || generation == 0)
+				continue;
+			oldest = slot;
+			*ret_since_ms = since;
+			*ret_generation = generation;
+		}
+	return oldest;
+}
+
+static void tell(struct pp_pool *pool, uint64_t now_ms)
+{
+	struct wal *w = &pool->wal;
+	uint64_t generation, since;
+	struct slot *slot = oldest_reader(pool, now_ms, &generation, &since);
+
+	if (!w->reported)
+		event_send(pool, PP_EVENT_WAL_LARGE, NULL,
+		           "%llu bytes, wal_bytes_max is %llu; %s holds it",
+		           (unsigned long long)wal_bytes(pool),
+		           (unsigned long long)pool->config.wal_bytes_max,
+		           slot != NULL ? "a lease" : "no lease");
+	w->reported = true;
+	if (slot == NULL)
+		return;
+	if (slot != w->pinned_by || generation != w->pinned_by_generation)
+		event_send(pool, PP_EVENT_WAL_PINNED, slot, "its snapshot is %llu ms old",
+		           (unsigned long long)(now_ms - since));
+	w->pinned_by = slot;
+	w->pinned_by_generation = generation;
+	if (pool->config.reader_max_ms == PP_NEVER || now_ms - since < pool->config.reader_max_ms ||
+	    load(&slot->connection.interrupt) == generation)
+		return;
+	watchdog_interrupt(pool, slot, generation, "pins the WAL");
+	w->again_ms = 0;
+}
+
+uint64_t wal_keep(struct pp_pool *pool, uint64_t now_ms)
+{
+	struct wal *w = &pool->wal;
+	uint64_t bound = pool->config.wal_bytes_max;
+	int copied;
+
+	/* Without a WAL, on a file that is another, or when the anchor could not be opened. */
+	if (pool->gated || atomic_load(&pool->tripped) || pool->anchor.db == NULL)
+		return now_ms + LOOK_MS;
+	if (wal_bytes(pool) > bound && !shorten(pool, now_ms)) {
+		tell(pool, now_ms);
+		return now_ms + LOOK_MS;
+	}
+	w->reported = false;
+	w->pinned_by = NULL;
+	if (load(&w->pages) >= load(&w->tried) + PAGES)
+		checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_PASSIVE, &copied);
+	return now_ms + LOOK_MS;
+}

@@ -1,0 +1,860 @@
+/* Online backup: one snapshot, whole or not at all, into a file or a pool. */
+/* SPDX-License-Identifier: MIT */
+#include "fixture.h"
+#include "internal.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+/* --- Fixture ------------------------------------------------------------------------------ */
+
+enum { ACCOUNTS = 1000, TOTAL = ACCOUNTS * 100 };
+
+/* A bank: whatever is transferred, its total stays. */
+static void bank_make(struct pp_pool *pool)
+{
+	struct pp_lease lease = { 0 };
+
+	acquire(pool, PP_WRITE, &lease);
+	sql(lease.db, "CREATE TABLE bank(id INTEGER PRIMARY KEY, money INT, note)");
+	sql(lease.db, "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 1000) "
+	              "INSERT INTO bank SELECT x, 100, zeroblob(700) FROM c");
+	pp_release(&lease);
+}
+
+static int no_sync(sqlite3 *db, void *context)
+{
+	(void)context; /* Power does not fail here. */
+	return sqlite3_exec(db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
+}
+
+static struct fixture bank_open(struct pp_config config)
+{
+	config.on_open = config.on_open != NULL ? config.on_open : no_sync;
+	struct fixture f = fixture_config(config);
+
+	bank_make(f.pool);
+	return f;
+}
+
+static const char *in(const struct fixture *f, const char *name)
+{
+	static char path[8][128];
+	static atomic_uint next;
+	char *to = path[next++ % 8];
+
+	snprintf(to, sizeof path[0], "%s/%s", f->dir, name);
+	return to;
+}
+
+/* The copy as anybody would open it. */
+static int64_t copy_says(const char *path, const char *text)
+{
+	sqlite3 *db;
+	int64_t value;
+
+	CHECK_INT(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), ==, SQLITE_OK);
+	value = number(db, text);
+	CHECK_INT(sqlite3_close(db), ==, SQLITE_OK);
+	return value;
+}
+
+static void copy_is_good(const char *path)
+{
+	CHECK_INT(copy_says(path, "SELECT sum(money) FROM bank"), ==, TOTAL);
+	CHECK_INT(copy_says(path, "SELECT count(*) FROM pragma_integrity_check WHERE "
+	                          "integrity_check = 'ok'"),
+	          ==, 1);
+}
+
+static int64_t pool_says(struct pp_pool *pool, const char *text)
+{
+	struct pp_lease lease = { 0 };
+	int64_t value;
+
+	acquire(pool, PP_READ, &lease);
+	value = number(lease.db, text);
+	pp_release(&lease);
+	return value;
+}
+
+static unsigned files_in(const struct fixture *f, const char *containing)
+{
+	DIR *dir = opendir(f->dir);
+	unsigned found = 0;
+
+	for (struct dirent *e; (e = readdir(dir)) != NULL;)
+		found += strstr(e->d_name, containing) != NULL;
+	closedir(dir);
+	return found;
+}
+
+static void backup_fails(struct pp_pool *pool, struct pp_backup backup, enum pp_status status,
+                         const char *words)
+{
+	struct pp_error error = { 0 };
+
+	CHECK_INT(pp_backup(pool, &backup, &error), ==, status);
+	CHECK_INT(error.status, ==, status);
+	CHECK_STR(error.doing, "backup");
+	CHECK_CONTAINS(error.message, words);
+	CHECK_INT(pp_backup(pool, &backup, NULL), ==, status);
+}
+
+static void backup(struct pp_pool *pool, struct pp_backup options)
+{
+	struct pp_error error = { 0 };
+
+	must(pp_backup(pool, &options, &error), &error);
+}
+
+/* --- Into a file -------------------------------------------------------------------------- */
+
+static const struct {
+	const char *what;
+	struct pp_config config;
+	bool wal;
+} sources[] = {
+	{ "WAL", { .readers = 2 }, true },
+	{ "journal", { .readers = 2, .journal = PP_JOURNAL_DELETE }, false },
+	{ "memdb", { .readers = 2, .path = "file:/backup_from?vfs=memdb" }, false },
+};
+
+TEST_ROWS(backup, to_a_file_is_the_database, sizeof sources / sizeof *sources)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open(sources[row].config);
+	const char *to = in(&f, "copy.db");
+	char header[20];
+	struct stat file;
+
+	if (row < 2)
+		CHECK_INT(chmod(f.path, 0600), ==, 0);
+	backup(f.pool, (struct pp_backup){ .to_path = to });
+	CHECK_INT(stat(to, &file), ==, 0);
+	CHECK_INT(file.st_mode & 0777, ==, row < 2 ? 0600 : 0644);
+	FILE *copy = fopen(to, "r");
+	CHECK_INT(fread(header, 1, sizeof header, copy), ==, sizeof header);
+	fclose(copy);
+	CHECK_INT(header[18], ==, sources[row].wal ? 2 : 1); /* As the source's. */
+	copy_is_good(to);
+	CHECK_INT(files_in(&f, "partial"), ==, 0);
+	backup(f.pool, (struct pp_backup){ .to_path = to }); /* Replaces it. */
+	copy_is_good(to);
+	/* The pool is as it was. */
+	CHECK_INT(stats(f.pool).dirty + stats(f.pool).retired, ==, 0);
+	CHECK_INT(stats(f.pool).read.leased, ==, 0);
+	CHECK_INT(pool_says(f.pool, "SELECT sum(money) FROM bank"), ==, TOTAL);
+}
+
+TEST(backup, to_a_name_in_the_current_folder)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 1 });
+
+	CHECK_INT(chdir(f.dir), ==, 0);
+	backup(f.pool, (struct pp_backup){ .to_path = "copy.db" });
+	copy_is_good("copy.db");
+	CHECK_INT(mkdir("d", 0755), ==, 0);
+	backup(f.pool, (struct pp_backup){ .to_path = "d/copy.db" });
+	copy_is_good("d/copy.db");
+	CHECK_INT(chdir("/"), ==, 0);
+}
+
+struct transfers {
+	struct pp_pool *pool;
+	atomic_uint done;
+	atomic_bool enough;
+	sqlite3 *copy;
+};
+
+static enum pp_status transfer(struct pp_lease *lease, void *context)
+{
+	struct transfers *t = context;
+	char text[200];
+	unsigned n = atomic_load(&t->done);
+
+	snprintf(text, sizeof text,
+	         "UPDATE bank SET money = money - 7 WHERE id = %u; UPDATE bank SET money = money + "
+	         "7 WHERE id = %u",
+	         n * 37 % ACCOUNTS + 1, (n * 37 + 500) % ACCOUNTS + 1);
+	sql(lease->db, text);
+	return PP_OK;
+}
+
+static void *keep_transferring(void *context)
+{
+	struct transfers *t = context;
+
+	while (!atomic_load(&t->enough)) {
+		must(pp_transact(t->pool, NULL, transfer, t, NULL), NULL);
+		atomic_fetch_add(&t->done, 1);
+	}
+	return NULL;
+}
+
+/* At each step one more transfer at least is committed before it goes on. */
+static int wait_for_a_transfer(void *context, unsigned done, unsigned total)
+{
+	struct transfers *t = context;
+	unsigned before = atomic_load(&t->done);
+
+	CHECK_INT(done, >, 0);
+	CHECK_INT(done, <, total);
+	WAIT_FOR(atomic_load(&t->done) > before + 1);
+	return 0;
+}
+
+TEST(backup, is_one_snapshot_while_writers_write)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 2 });
+	struct transfers t = { .pool = f.pool };
+	const char *to = in(&f, "copy.db");
+	pthread_t thread = thread_start(keep_transferring, &t);
+
+	backup(f.pool, (struct pp_backup){ .to_path = to,
+	                                   .deadline = PP_FOREVER,
+	                                   .step_pages = 10,
+	                                   .progress = wait_for_a_transfer,
+	                                   .context = &t });
+	atomic_store(&t.enough, true);
+	pthread_join(thread, NULL);
+	copy_is_good(to);
+	CHECK_INT(copy_says(to, "SELECT max(money) FROM bank"), <, 114); /* As at the beginning. */
+}
+
+/* --- Not whole ---------------------------------------------------------------------------- */
+
+struct spoiler {
+	struct fixture *f;
+	unsigned calls;
+	struct pp_token token;
+	uint64_t generation;
+	struct pp_pool *opened;
+};
+
+static int abort_it(void *context, unsigned done, unsigned total)
+{
+	struct spoiler *s = context;
+
+	(void)done, (void)total;
+	return ++s->calls == 3;
+}
+
+static int cancel_it(void *context, unsigned done, unsigned total)
+{
+	(void)done, (void)total;
+	pp_cancel(&((struct spoiler *)context)->token);
+	return 0;
+}
+
+static int be_late(void *context, unsigned done, unsigned total)
+{
+	(void)context, (void)done, (void)total;
+	clock_travel_ms(100000);
+	return 0;
+}
+
+static int interrupt_it(void *context, unsigned done, unsigned total)
+{
+	(void)done, (void)total;
+	watchdog_interrupt_all(((struct spoiler *)context)->f->pool, "test");
+	return 0;
+}
+
+static int fill_the_disk(void *context, unsigned done, unsigned total)
+{
+	(void)context, (void)done, (void)total;
+	signal(SIGXFSZ, SIG_IGN);
+	CHECK_INT(setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 65536, RLIM_INFINITY }), ==, 0);
+	return 0;
+}
+
+static int remove_the_partial(void *context, unsigned done, unsigned total)
+{
+	struct spoiler *s = context;
+
+	(void)done, (void)total;
+	if (s->calls++ == 0)
+		unlink(in(s->f, "copy.db-partial"));
+	return 0;
+}
+
+/* Somebody begins to use the file that is to be replaced. */
+static int open_the_target(void *context, unsigned done, unsigned total)
+{
+	struct spoiler *s = context;
+
+	(void)done, (void)total;
+	if (s->opened == NULL)
+		must(pp_open(&(struct pp_config){ .path = in(s->f, "copy.db") }, &s->opened, NULL),
+		     NULL);
+	return 0;
+}
+
+static const struct {
+	const char *what;
+	int (*progress)(void *context, unsigned pages_done, unsigned pages_total);
+	enum pp_status status;
+	const char *words;
+} spoilers[] = {
+	{ "aborted", abort_it, PP_ABORTED, "progress asked for it after " },
+	{ "cancelled", cancel_it, PP_CANCELLED, "its token was cancelled" },
+	{ "late", be_late, PP_TIMEOUT, "the deadline passed" },
+	{ "interrupted", interrupt_it, PP_TIMEOUT, "interrupted by the pool" },
+	{ "disk full", fill_the_disk, PP_SQLITE, "copy.db: disk I/O error" },
+	{ "partial gone", remove_the_partial, PP_SQLITE, "copy.db: No such file or directory" },
+	{ "target in use", open_the_target, PP_INVALID, "copy.db: " },
+};
+
+/* With a copy there from before, which stays, and without. */
+TEST_ROWS(backup, that_ends_early_leaves_nothing, 2 * (sizeof spoilers / sizeof *spoilers))
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 2 });
+	struct spoiler s = { .f = &f };
+	struct pp_error error = { 0 };
+	struct rlimit unlimited;
+	bool there = row % 2 == 1;
+	const char *to = in(&f, "copy.db");
+	struct stat before = { 0 }, after = { 0 };
+
+	row /= 2;
+	CHECK_INT(getrlimit(RLIMIT_FSIZE, &unlimited), ==, 0);
+	if (there)
+		backup(f.pool, (struct pp_backup){ .to_path = to });
+	stat(to, &before);
+	struct pp_backup options = { .to_path = to,
+		                     .step_pages = 5,
+		                     .deadline = pp_with_token(pp_in_ms(50000), &s.token),
+		                     .progress = spoilers[row].progress,
+		                     .context = &s };
+	CHECK_INT(pp_backup(f.pool, &options, &error), ==, spoilers[row].status);
+	CHECK_INT(setrlimit(RLIMIT_FSIZE, &unlimited), ==, 0);
+	CHECK_STR(error.doing, "backup");
+	CHECK_CONTAINS(error.message, spoilers[row].words);
+	CHECK_INT(files_in(&f, "partial"), ==, 0);
+	if (s.opened == NULL) {
+		CHECK_INT(stat(to, &after) == 0, ==, there);
+		CHECK_INT(after.st_ino, ==, before.st_ino);
+	}
+	CHECK_INT(pp_close(s.opened, PP_FOREVER, NULL), ==, PP_OK);
+	if (there)
+		copy_is_good(to);
+	CHECK_INT(stats(f.pool).read.leased, ==, 0);
+	CHECK_INT(stats(f.pool).cancels, ==, spoilers[row].status == PP_CANCELLED);
+	unlink(to);
+	backup(f.pool, (struct pp_backup){ .to_path = to, .deadline = PP_FOREVER });
+	copy_is_good(to);
+}
+
+TEST(backup, without_a_reader_in_time_fails)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 1 });
+	struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+
+	acquire(f.pool, PP_READ, &lease);
+	CHECK_INT(
+		pp_backup(f.pool,
+	                  &(struct pp_backup){ .to_path = in(&f, "c.db"), .deadline = PP_NO_WAIT },
+	                  &error),
+		==, PP_TIMEOUT);
+	CHECK_STR(error.doing, "acquire a reader");
+	pp_release(&lease);
+	CHECK_INT(files_in(&f, "c.db"), ==, 0);
+}
+
+/* --- Bad input ---------------------------------------------------------------------------- */
+
+TEST(backup, says_what_is_wrong_with_its_options)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 1 });
+	char text[5000] = "";
+	struct pp_pool *p = f.pool;
+
+	backup_fails(p, (struct pp_backup){ 0 }, PP_INVALID,
+	             "neither of to_path and to_pool is set: one must be");
+	backup_fails(p, (struct pp_backup){ .to_path = "a", .to_pool = p }, PP_INVALID,
+	             "each of to_path and to_pool");
+	backup_fails(p, (struct pp_backup){ .to_pool = p }, PP_INVALID,
+	             "to_pool is the pool itself");
+	backup_fails(p, (struct pp_backup){ .to_path = "a", .step_pages = 1000001 }, PP_INVALID,
+	             "step_pages is 1000001: it must be 1..1000000");
+	backup_fails(p, (struct pp_backup){ .to_path = "" }, PP_INVALID, "to_path \"\": name a");
+	backup_fails(p, (struct pp_backup){ .to_path = "file:/x?vfs=memdb" }, PP_INVALID,
+	             "memdb is for to_pool");
+	memset(text, 'x', sizeof text - 1);
+	backup_fails(p, (struct pp_backup){ .to_path = text }, PP_INVALID, "name a file");
+	backup_fails(p, (struct pp_backup){ .to_path = f.dir }, PP_INVALID,
+	             "it is not a regular file");
+	backup_fails(p, (struct pp_backup){ .to_path = f.path }, PP_INVALID,
+	             "there is a journal beside it");
+	CHECK_INT(link(f.path, in(&f, "link.db")), ==, 0);
+	backup_fails(p, (struct pp_backup){ .to_path = in(&f, "link.db") }, PP_INVALID,
+	             "a pool has it open: use to_pool");
+	backup_fails(p, (struct pp_backup){ .to_path = in(&f, "none/c.db") }, PP_SQLITE,
+	             "none/c.db: unable to open database file");
+	CHECK_INT(pool_says(p, "SELECT sum(money) FROM bank"), ==, TOTAL);
+	CHECK_INT(files_in(&f, "partial"), ==, 0);
+}
+
+static int not_called(void *context, unsigned done, unsigned total)
+{
+	(void)context;
+	CHECK_MSG(false, "%u of %u pages copied in vain", done, total);
+	return 1;
+}
+
+/* SQLite would replay them into the copy. */
+TEST(backup, is_not_put_beside_a_journal)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 1 });
+	const char *const names[] = { "c.db-wal", "c.db-journal" };
+
+	for (unsigned i = 0; i < 2; i++) {
+		const char *name = in(&f, names[i]);
+		FILE *file = fopen(name, "w");
+
+		fclose(file);
+		backup(f.pool, (struct pp_backup){ .to_path = in(&f, "c.db") }); /* Empty. */
+		file = fopen(name, "w");
+		fputs("x", file);
+		fclose(file);
+		backup_fails(f.pool,
+		             (struct pp_backup){ .to_path = in(&f, "c.db"),
+		                                 .step_pages = 1,
+		                                 .progress = not_called },
+		             PP_INVALID,
+		             "there is a journal beside it: it is in use, or was not closed");
+		unlink(name);
+	}
+}
+
+static int back_up_too(void *context, unsigned done, unsigned total)
+{
+	struct spoiler *s = context;
+	struct pp_error error = { 0 };
+
+	(void)done, (void)total;
+	if (s->calls++ > 0)
+		return 0;
+	CHECK_INT(pp_backup(s->f->pool, &(struct pp_backup){ .to_path = in(s->f, "c.db") }, &error),
+	          ==, PP_SQLITE);
+	CHECK_CONTAINS(error.message, "c.db: another backup is being written there");
+	CHECK_INT(error.sqlite_code, ==, SQLITE_BUSY);
+	return 0;
+}
+
+TEST(backup, to_where_one_is_under_way_is_refused)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 2 });
+	struct spoiler s = { .f = &f };
+
+	backup(f.pool, (struct pp_backup){ .to_path = in(&f, "c.db"),
+	                                   .step_pages = 10,
+	                                   .progress = back_up_too,
+	                                   .context = &s });
+	CHECK_INT(s.calls, >, 1);
+	copy_is_good(in(&f, "c.db"));
+}
+
+static void *back_up(void *context)
+{
+	struct fixture *f = context;
+
+	backup(f->pool, (struct pp_backup){ .to_path = in(f, "c.db"), .deadline = PP_FOREVER });
+	return NULL;
+}
+
+/* Also when it has not begun to copy: the name is taken from the first moment. */
+TEST(backup, to_where_one_waits_for_a_reader_is_refused)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 1 });
+	struct pp_lease lease = { 0 };
+	pthread_t thread;
+
+	acquire(f.pool, PP_READ, &lease);
+	thread = thread_start(back_up, &f);
+	WAIT_FOR(stats(f.pool).read.waiting > 0);
+	backup_fails(f.pool, (struct pp_backup){ .to_path = in(&f, "c.db") }, PP_SQLITE,
+	             "another backup is being written there");
+	pp_release(&lease);
+	pthread_join(thread, NULL);
+	copy_is_good(in(&f, "c.db"));
+}
+
+/* Of whatever content, and longer than the copy. */
+TEST_ROWS(backup, replaces_what_a_crash_has_left, 3)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 2 });
+	FILE *file = fopen(in(&f, "c.db-partial"), "w");
+
+	for (int i = 0; i < 2000000 && row > 0; i++)
+		fputc(row == 1 ? 0 : i * 7 + 1, file);
+	fclose(file);
+	backup(f.pool, (struct pp_backup){ .to_path = in(&f, "c.db") });
+	copy_is_good(in(&f, "c.db"));
+	struct stat copy;
+	CHECK_INT(stat(in(&f, "c.db"), &copy), ==, 0);
+	CHECK_INT(copy.st_size, ==,
+	          pool_says(f.pool, "SELECT page_count * page_size FROM pragma_page_count, "
+	                            "pragma_page_size"));
+	CHECK_INT(files_in(&f, "partial"), ==, 0);
+}
+
+static int refuse_all(void *context, int action, const char *first, const char *second,
+                      const char *database, const char *trigger)
+{
+	(void)context, (void)first, (void)second, (void)database, (void)trigger;
+	return action == SQLITE_PRAGMA || action == SQLITE_TRANSACTION ? SQLITE_DENY : SQLITE_OK;
+}
+
+TEST(backup, does_not_ask_the_users_authorizer)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = bank_open((struct pp_config){ .readers = 2, .authorizer = refuse_all });
+
+	backup(f.pool, (struct pp_backup){ .to_path = in(&f, "c.db") });
+	copy_is_good(in(&f, "c.db"));
+}
+
+TEST(backup, of_a_locked_source_says_so)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = bank_open((struct pp_config){
+		.readers = 1, .journal = PP_JOURNAL_DELETE, .busy_timeout_ms = 1 });
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	sql(other, "BEGIN EXCLUSIVE");
+	backup_fails(f.pool, (struct pp_backup){ .to_path = in(&f, "c.db") }, PP_SQLITE,
+	             "c.db: database is locked");
+	sqlite3_close(other);
+	CHECK_INT(files_in(&f, "c.db"), ==, 0);
+}
+
+TEST(backup, in_a_child_is_refused)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 1 });
+
+	f.pool->process++; /* As a child would see it. */
+	backup_fails(f.pool, (struct pp_backup){ .to_path = in(&f, "c.db") }, PP_FORKED, "open a");
+	f.pool->process--;
+}
+
+/* --- Into a pool -------------------------------------------------------------------------- */
+
+static int small_pages(sqlite3 *db, void *context)
+{
+	(void)context;
+	return sqlite3_exec(db, "PRAGMA page_size=1024; PRAGMA synchronous=OFF", NULL, NULL, NULL);
+}
+
+static const struct {
+	const char *what;
+	struct pp_config from, to;
+} pairs[] = {
+	{ "WAL to WAL", { .readers = 2 }, { .readers = 2 } },
+	{ "journal to WAL", { .journal = PP_JOURNAL_DELETE }, { .readers = 2 } },
+	{ "WAL to journal", { .readers = 2 }, { .journal = PP_JOURNAL_DELETE } },
+	{ "memdb to WAL", { .path = "file:/from?vfs=memdb" }, { .readers = 2 } },
+	{ "WAL to memdb", { .readers = 2 }, { .path = "file:/to?vfs=memdb" } },
+	{ "memdb to memdb", { .path = "file:/from?vfs=memdb" }, { .path = "file:/to?vfs=memdb" } },
+	{ "WAL to WAL, other pages", { .on_open = small_pages }, { .readers = 2 } },
+	{ "WAL to WAL, other pages back", { .readers = 2 }, { .on_open = small_pages } },
+	{ "WAL to journal, other pages",
+	  { .on_open = small_pages },
+	  { .journal = PP_JOURNAL_DELETE } },
+};
+
+static void writes_on(struct pp_pool *pool)
+{
+	struct pp_lease lease = { 0 };
+
+	acquire(pool, PP_WRITE, &lease);
+	sql(lease.db, "INSERT INTO bank VALUES (5000, 11, 'new')");
+	pp_release(&lease);
+	CHECK_INT(pool_says(pool, "SELECT sum(money) FROM bank"), ==, TOTAL + 11);
+	CHECK_INT(pool_says(pool, "SELECT count(*) FROM pragma_integrity_check WHERE "
+	                          "integrity_check = 'ok'"),
+	          ==, 1);
+}
+
+TEST_ROWS(backup, to_a_pool_replaces_its_content, sizeof pairs / sizeof *pairs)
+{
+	CLEANUP(fixture_close) struct fixture from = bank_open(pairs[row].from);
+	CLEANUP(fixture_close) struct fixture to = fixture_config(pairs[row].to);
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *stmt;
+
+	acquire(to.pool, PP_WRITE, &lease);
+	sql(lease.db, "CREATE TABLE old(x); INSERT INTO old VALUES (1)");
+	must(pp_prepare(&lease, "SELECT * FROM t", &stmt, NULL), NULL);
+	CHECK_INT(sqlite3_step(stmt), ==, SQLITE_DONE);
+	pp_release(&lease);
+	bool gated = stats(to.pool).gated;
+	struct pp_stats before = stats(to.pool);
+
+	backup(from.pool, (struct pp_backup){ .to_pool = to.pool });
+	CHECK_INT(pool_says(to.pool, "SELECT sum(money) FROM bank"), ==, TOTAL);
+	CHECK_INT(pool_says(to.pool, "SELECT count(*) FROM sqlite_schema WHERE name = 'old'"), ==,
+	          0);
+	/* What was prepared before is right for what is there now. */
+	acquire(from.pool, PP_WRITE, &lease);
+	sql(lease.db, "DROP TABLE t; CREATE TABLE t(a, b, c); INSERT INTO t VALUES (1, 2, 3)");
+	pp_release(&lease);
+	backup(from.pool, (struct pp_backup){ .to_pool = to.pool });
+	acquire(to.pool, PP_WRITE, &lease);
+	must(pp_prepare(&lease, "SELECT * FROM t", &stmt, NULL), NULL);
+	CHECK_INT(sqlite3_step(stmt), ==, SQLITE_ROW);
+	CHECK_INT(sqlite3_column_count(stmt), ==, 3);
+	pp_release(&lease);
+
+	writes_on(to.pool);
+	CHECK_INT(stats(to.pool).gated, ==, gated);
+	acquire(to.pool, PP_READ, &lease);
+	must(pp_prepare(&lease, "PRAGMA journal_mode", &stmt, NULL), NULL);
+	CHECK_INT(sqlite3_step(stmt), ==, SQLITE_ROW);
+	if (pairs[row].to.path == NULL)
+		CHECK_STR((const char *)sqlite3_column_text(stmt, 0), gated ? "delete" : "wal");
+	pp_release(&lease);
+	CHECK_INT(stats(to.pool).dirty, ==, before.dirty);
+	CHECK_INT(stats(to.pool).retired, ==, before.retired);
+	CHECK_INT(stats(to.pool).file_changes, ==, 0);
+	CHECK_INT(pp_keep(to.pool, NULL), ==, PP_OK);
+	CHECK_INT(stats(to.pool).file_changes, ==, 0);
+	if (stats(to.pool).accounting != PP_ACCOUNTING_OFF)
+		CHECK_INT(stats(to.pool).foreign_bytes, ==, 0);
+}
+
+/* The one that is smaller: the file is cut by the pool's own hand. */
+TEST_ROWS(backup, to_a_pool_may_make_its_file_smaller, 2)
+{
+	enum pp_journal journal = row == 0 ? PP_JOURNAL_WAL : PP_JOURNAL_DELETE;
+	CLEANUP(fixture_close) struct fixture from = fixture_open(1);
+	CLEANUP(fixture_close)
+	struct fixture to =
+		bank_open((struct pp_config){ .journal = journal, .keeper = PP_KEEPER_MANUAL });
+	struct pp_lease lease = { 0 };
+
+	CHECK_INT(pp_keep(to.pool, NULL), ==, PP_OK);
+	backup(from.pool, (struct pp_backup){ .to_pool = to.pool });
+	clock_travel_ms(100000);
+	CHECK_INT(pp_keep(to.pool, NULL), ==, PP_OK);
+	acquire(to.pool, PP_WRITE, &lease);
+	sql(lease.db, "INSERT INTO t VALUES (1, 1)");
+	pp_release(&lease);
+	CHECK_INT(stats(to.pool).file_changes, ==, 0);
+}
+
+/* What it had it has again, at whichever step it ended. */
+TEST_ROWS(backup, to_a_pool_that_ends_early_changes_nothing, 5)
+{
+	CLEANUP(fixture_close)
+	struct fixture from = bank_open(
+		(struct pp_config){ .readers = 1, .on_open = row % 2 == 0 ? NULL : small_pages });
+	CLEANUP(fixture_close)
+	struct fixture to = fixture_config(
+		(struct pp_config){ .path = row / 2 == 2 ? "file:/early?vfs=memdb" : NULL,
+	                            .journal = row / 2 == 0 ? PP_JOURNAL_WAL : PP_JOURNAL_DELETE });
+	struct spoiler s = { .f = &from };
+	struct pp_error error = { 0 };
+	struct pp_lease lease = { 0 };
+
+	acquire(to.pool, PP_WRITE, &lease);
+	sql(lease.db, "INSERT INTO t VALUES (1, 1)");
+	pp_release(&lease);
+	CHECK_INT(pp_backup(from.pool,
+	                    &(struct pp_backup){ .to_pool = to.pool,
+	                                         .step_pages = 5,
+	                                         .progress = abort_it,
+	                                         .context = &s },
+	                    &error),
+	          ==, PP_ABORTED);
+	CHECK_INT(pool_says(to.pool, "SELECT count(*) FROM t"), ==, 1);
+	CHECK_INT(pool_says(to.pool, "SELECT count(*) FROM sqlite_schema WHERE name = 'bank'"), ==,
+	          0);
+	acquire(to.pool, PP_WRITE, &lease);
+	sql(lease.db, "INSERT INTO t VALUES (2, 2)");
+	pp_release(&lease);
+	backup(from.pool, (struct pp_backup){ .to_pool = to.pool });
+	writes_on(to.pool);
+}
+
+TEST(backup, to_memdb_of_other_pages_is_refused)
+{
+	CLEANUP(fixture_close)
+	struct fixture from = bank_open((struct pp_config){ .on_open = small_pages });
+	CLEANUP(fixture_close)
+	struct fixture to = fixture_config((struct pp_config){ .path = "file:/to?vfs=memdb" });
+
+	backup_fails(from.pool, (struct pp_backup){ .to_pool = to.pool }, PP_INVALID,
+	             "to file:/to?vfs=memdb: its pages have 4096 bytes, and these 1024: memdb "
+	             "cannot change that");
+	CHECK_INT(rows_in(to.pool), ==, 0);
+}
+
+TEST(backup, to_a_pool_waits_for_it)
+{
+	CLEANUP(fixture_close) struct fixture from = bank_open((struct pp_config){ .readers = 1 });
+	CLEANUP(fixture_close) struct fixture to = fixture_open(1);
+	struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+
+	acquire(to.pool, PP_WRITE, &lease);
+	CHECK_INT(pp_backup(from.pool,
+	                    &(struct pp_backup){ .to_pool = to.pool, .deadline = pp_in_ms(20) },
+	                    &error),
+	          ==, PP_WOULD_DEADLOCK);
+	pp_release(&lease);
+	acquire(from.pool, PP_READ, &lease);
+	CHECK_INT(pp_backup(from.pool,
+	                    &(struct pp_backup){ .to_pool = to.pool, .deadline = pp_in_ms(20) },
+	                    &error),
+	          ==, PP_WOULD_DEADLOCK);
+	pp_release(&lease);
+	CHECK_INT(rows_in(to.pool), ==, 0);
+}
+
+/* Another process has the target locked: that is waited for, and no longer than said. */
+TEST(backup, to_a_pool_waits_for_other_processes)
+{
+	CLEANUP(fixture_close) struct fixture from = bank_open((struct pp_config){ .readers = 1 });
+	CLEANUP(fixture_close)
+	struct fixture to = fixture_config((struct pp_config){ .busy_timeout_ms = 1 });
+	struct pp_error error = { 0 };
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(to.path, &other), ==, SQLITE_OK);
+	sql(other, "BEGIN IMMEDIATE");
+	CHECK_INT(pp_backup(from.pool,
+	                    &(struct pp_backup){ .to_pool = to.pool, .deadline = pp_in_ms(50) },
+	                    &error),
+	          ==, PP_TIMEOUT);
+	sql(other, "COMMIT");
+	backup(from.pool, (struct pp_backup){ .to_pool = to.pool });
+	CHECK_INT(pool_says(to.pool, "SELECT sum(money) FROM bank"), ==, TOTAL);
+	sqlite3_close(other);
+}
+
+/* Changing the page size needs the file for itself. */
+TEST(backup, of_other_pages_needs_the_file_alone)
+{
+	CLEANUP(fixture_close)
+	struct fixture from = bank_open((struct pp_config){ .readers = 1, .on_open = small_pages });
+	CLEANUP(fixture_close)
+	struct fixture to = fixture_config((struct pp_config){ .busy_timeout_ms = 1 });
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(to.path, &other), ==, SQLITE_OK);
+	number(other, "SELECT count(*) FROM t");
+	backup_fails(from.pool, (struct pp_backup){ .to_pool = to.pool }, PP_SQLITE,
+	             "database is locked");
+	sqlite3_close(other);
+	CHECK_INT(rows_in(to.pool), ==, 0);
+	backup(from.pool, (struct pp_backup){ .to_pool = to.pool });
+	writes_on(to.pool);
+}
+
+/* --- Out of memory ------------------------------------------------------------------------ */
+
+static struct {
+	sqlite3_mem_methods real;
+	unsigned calls, fail_at, failed;
+} heap;
+
+static bool heap_fails(void)
+{
+	bool fails = ++heap.calls == heap.fail_at;
+
+	heap.failed += fails;
+	return fails;
+}
+
+static void *heap_malloc(int size)
+{
+	return heap_fails() ? NULL : heap.real.xMalloc(size);
+}
+
+static void *heap_realloc(void *block, int size)
+{
+	return heap_fails() ? NULL : heap.real.xRealloc(block, size);
+}
+
+/* See oom_test.c. */
+static void heap_wrap(void)
+{
+	sqlite3_mem_methods failing;
+
+	CHECK_INT(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &heap.real), ==, SQLITE_OK);
+	failing = heap.real;
+	failing.xMalloc = heap_malloc;
+	failing.xRealloc = heap_realloc;
+	CHECK_INT(sqlite3_config(SQLITE_CONFIG_MALLOC, &failing), ==, SQLITE_OK);
+}
+
+static void heap_install(void)
+{
+	sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0);
+#ifdef PP_JEMALLOC
+	CHECK_INT(pp_setup(0), ==, PP_OK);
+	heap_wrap();
+#else
+	heap_wrap();
+	CHECK_INT(pp_setup(0), ==, PP_OK);
+#endif
+}
+
+static const struct {
+	const char *what;
+	bool to_pool, small;
+} sweeps[] = { { "file", false, false }, { "pool", true, false }, { "other pages", true, true } };
+
+/* Each allocation fails once: nothing half written, and what was there is there. */
+TEST_ROWS(backup, out_of_memory_anywhere_is_none, sizeof sweeps / sizeof *sweeps)
+{
+	CLEANUP(fixture_close) struct fixture from = { 0 };
+	CLEANUP(fixture_close) struct fixture to = { 0 };
+	struct pp_backup options = { .deadline = PP_FOREVER };
+	unsigned met = 0;
+
+	heap_install();
+	from = bank_open((struct pp_config){ .readers = 1,
+	                                     .keeper = PP_KEEPER_MANUAL,
+	                                     .on_open = sweeps[row].small ? small_pages : NULL });
+	to = fixture_config(
+		(struct pp_config){ .readers = 1, .keeper = PP_KEEPER_MANUAL, .on_open = no_sync });
+	if (sweeps[row].to_pool)
+		options.to_pool = to.pool;
+	else
+		options.to_path = in(&from, "c.db");
+	for (unsigned n = 1;; n += slowness()) {
+		struct pp_error error = { 0 };
+		enum pp_status status;
+		unsigned failed;
+
+		heap.calls = heap.failed = 0;
+		heap.fail_at = n;
+		status = pp_backup(from.pool, &options, &error);
+		failed = heap.failed;
+		heap.fail_at = 0;
+		/* SQLite can do without some. */
+		CHECK_MSG(status == PP_OK || (failed > 0 && status == PP_NOMEM),
+		          "%s, call %u: %s: %s", sweeps[row].what, n, pp_status_name(status),
+		          error.message);
+		CHECK_INT(files_in(&from, "partial"), ==, 0);
+		if (!sweeps[row].to_pool)
+			CHECK_INT(files_in(&from, "c.db"), ==, status == PP_OK);
+		else
+			CHECK_INT(pool_says(to.pool, "SELECT count(*) FROM sqlite_schema WHERE "
+			                             "name = 'bank'"),
+			          ==, status == PP_OK);
+		if (failed == 0)
+			break;
+		met++;
+		if (status == PP_OK && !sweeps[row].to_pool)
+			unlink(options.to_path);
+		if (status == PP_OK && sweeps[row].to_pool)
+			break;
+	}
+	CHECK_INT(met, >=, 30 / slowness());
+}
