@@ -12,7 +12,7 @@
 
 #include <sys/mman.h>
 
-static uint64_t not_wiped = 1; /* Where there is no such page: a fork is not noticed. */
+static uint64_t not_wiped; /* Where there is no such page: a fork is not noticed. */
 static uint64_t *page = &not_wiped;
 const uint64_t *process_number = &not_wiped;
 
@@ -21,11 +21,9 @@ static void page_make(void)
 	void *memory = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 	                    -1, 0);
 
-	if (memory == MAP_FAILED || madvise(memory, sizeof *page, MADV_WIPEONFORK) != 0)
-		return;
-	page = memory;
+	if (memory != MAP_FAILED && madvise(memory, sizeof *page, MADV_WIPEONFORK) == 0)
+		process_number = page = memory;
 	*page = 1;
-	process_number = page;
 }
 
 /* In a child the first pp_open() must not run beside another: there is no lock to trust yet. */

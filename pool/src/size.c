@@ -244,8 +244,8 @@ static uint64_t renew_old(struct pp_pool *pool, uint64_t now_ms)
 			uint64_t at = atomic_load_explicit(&slot->connection.renew_ms,
 			                                   memory_order_relaxed);
 
-			if ((state != SLOT_IDLE && state != SLOT_LEASED) ||
-			    atomic_load(&slot->open) == 0 || atomic_load(&slot->fate) != FATE_KEEP)
+			if (obey_late(pool, slot) || (state != SLOT_IDLE && state != SLOT_LEASED) ||
+			    atomic_load(&slot->open) == 0)
 				continue;
 			if (at <= now_ms)
 				renew(pool, slot);

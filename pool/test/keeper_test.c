@@ -105,6 +105,8 @@ TEST(keeper, closes_what_was_idle_for_long_down_to_the_least)
 	                                              .lease_warn_ms = PP_NEVER },
 	                          &diary);
 	struct pp_lease leases[4] = { 0 };
+	struct pp_connection connections[8];
+	unsigned n;
 
 	grow_to(&f, 4, leases);
 	release_all(leases, 4);
@@ -115,6 +117,8 @@ TEST(keeper, closes_what_was_idle_for_long_down_to_the_least)
 	CHECK_INT(stats(f.pool).read.connections, ==, 2);
 	CHECK_INT(stats(f.pool).shrunk, ==, 2);
 	CHECK_INT(told(&diary, PP_EVENT_SHRUNK), ==, 2);
+	CHECK_INT(pp_connections_read(f.pool, connections, 8, &n), ==, PP_OK);
+	CHECK_INT(n, ==, 3);
 	CHECK_STR(diary.message[PP_EVENT_CLOSED], "it was idle");
 	CHECK_INT(stats(f.pool).retired, ==, 0);
 }
@@ -206,6 +210,22 @@ TEST_ROWS(keeper, renews_what_is_lent_when_it_comes_back, 2)
 	CHECK_INT(stats(f.pool).opened, ==, 4);
 }
 
+/* He had looked at its fate just before upkeep decided it. */
+TEST(keeper, obeys_for_who_gave_back_too_early)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 2, .readers_min = 1, .idle_ms = PP_NEVER }, NULL);
+	struct pp_lease leases[2] = { 0 };
+
+	grow_to(&f, 2, leases);
+	release_all(leases, 2);
+	atomic_store(&f.pool->lanes[0].slots[1].fate, FATE_DROP);
+	later(&f, 3600000);
+	CHECK_INT(stats(f.pool).read.open, ==, 1);
+	CHECK_INT(stats(f.pool).shrunk, ==, 0);
+}
+
 TEST(keeper, renews_under_load_with_nobody_left_waiting)
 {
 	enum { THREADS = 3 };
@@ -291,6 +311,43 @@ TEST(keeper, can_be_called_while_the_pool_closes)
 	pp_release(&lease);
 	CHECK_INT(pp_suspend(f.pool, PP_NO_WAIT), ==, PP_CLOSED);
 	fixture_close(&f);
+}
+
+/* What upkeep itself waits for is given up when the pool closes. */
+TEST(keeper, waits_for_no_lock_once_the_pool_closes)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		manual((struct pp_config){ .readers = 1, .busy_timeout_ms = 86400000 }, NULL);
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	sql(other, "BEGIN IMMEDIATE");
+	atomic_store(&f.pool->keeper.stopping, true);
+	CHECK_INT(sqlite3_exec(f.pool->anchor.db, "BEGIN IMMEDIATE", NULL, NULL, NULL), ==,
+	          SQLITE_BUSY);
+	atomic_store(&f.pool->keeper.stopping, false);
+	sqlite3_close(other);
+}
+
+/* Nothing of a pool is left that cannot have its thread. */
+TEST(keeper, without_a_thread_is_no_pool)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_dir();
+	struct pp_config config = { .path = f.path, .readers = 1 };
+	pthread_attr_t attributes, before;
+	struct pp_error error = { 0 };
+
+	pthread_getattr_default_np(&before);
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, (size_t)1 << 46); /* More than there is room for. */
+	pthread_setattr_default_np(&attributes);
+	CHECK_INT(pp_open(&config, &f.pool, &error), ==, PP_NOMEM);
+	CHECK_CONTAINS(error.message, "no thread for upkeep");
+	CHECK_INT(error.system_errno, !=, 0);
+	pthread_setattr_default_np(&before);
+	CHECK(f.pool == NULL);
+	must(pp_open(&config, &f.pool, &error), &error);
 }
 
 /* --- Held too long ------------------------------------------------------------------------ */

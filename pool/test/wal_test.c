@@ -126,6 +126,21 @@ TEST(wal, the_thread_is_woken_by_the_commit_that_fills_it)
 	WAIT_FOR(stats(f.pool).checkpoints > 0);
 }
 
+/* At once, not when it looks anyway: here as if there were a thread. */
+TEST(wal, that_has_grown_wakes_the_thread)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config(
+		(struct pp_config){ .keeper = PP_KEEPER_MANUAL, .on_open = no_sync });
+
+	f.pool->config.keeper = PP_KEEPER_THREAD;
+	grow(f.pool, 900);
+	CHECK(!f.pool->keeper.poked);
+	grow(f.pool, 1001);
+	CHECK(f.pool->keeper.poked);
+	f.pool->config.keeper = PP_KEEPER_MANUAL;
+}
+
 TEST(wal, is_not_woken_in_time_that_has_not_come)
 {
 	CLEANUP(fixture_close) struct fixture f = guarded(NULL, 0);
@@ -228,6 +243,7 @@ TEST(wal, past_its_bound_is_cut)
 	keep(f.pool);
 	CHECK_INT(size_of(&f, "-wal"), ==, 0);
 	CHECK_INT(stats(f.pool).wal_bytes, ==, 0);
+	CHECK_INT(f.pool->anchor.deadline_ns, ==, UINT64_MAX);
 	CHECK_INT(stats(f.pool).checkpoints, ==, 2); /* Copying hinders nobody, cutting does. */
 	CHECK_INT(told.large + told.pinned, ==, 0);
 	grow(f.pool, 1);
@@ -241,6 +257,7 @@ TEST(wal, that_a_reader_pins_is_reported_once_and_cut_when_he_goes)
 
 	acquire(f.pool, PP_READ, &idle); /* Longer than the other, and holds up nothing. */
 	number(idle.db, "SELECT count(*) FROM t");
+	acquire(f.pool, PP_READ, &young); /* Likewise as yet. */
 	clock_travel_ms(1000);
 	acquire(f.pool, PP_READ, &reader);
 	must(pp_begin(&reader, NULL), NULL);
@@ -249,7 +266,6 @@ TEST(wal, that_a_reader_pins_is_reported_once_and_cut_when_he_goes)
 	CHECK_INT(sqlite3_step(stmt), ==, SQLITE_ROW);
 	overflow(f.pool);
 	clock_travel_ms(500);
-	acquire(f.pool, PP_READ, &young);
 	must(pp_begin(&young, NULL), NULL);
 	number(young.db, "SELECT count(*) FROM t");
 
@@ -310,6 +326,7 @@ TEST(wal, that_stays_pinned_stops_writers_less_and_less)
 	CHECK_INT(stats(f.pool).checkpoints_blocked, >=, 100); /* Copying is tried each time. */
 	CHECK_INT(stats(f.pool).write.acquires - before, >=, 5);
 	CHECK_INT(stats(f.pool).write.acquires - before, <=, 9);
+	CHECK_INT(f.pool->wal.pause_ms, ==, 32000);
 	/* Nor for long. */
 	CHECK_INT(pp_histogram_read(f.pool, PP_HISTOGRAM_CHECKPOINT, &h), ==, PP_OK);
 	CHECK_INT(h.max_ns, >=, 100000000);
@@ -429,6 +446,25 @@ TEST(wal, that_an_idle_snapshot_pins_interrupts_once)
 	keep(f.pool);
 	keep(f.pool);
 	clock_travel_ms(40000);
+	keep(f.pool);
+	CHECK_INT(told.interrupted, ==, 1);
+	pp_release(&lease);
+	keep(f.pool);
+	CHECK_INT(size_of(&f, "-wal"), ==, 0);
+}
+
+/* All is copied, but while he reads the file cannot be cut. */
+TEST(wal, is_cut_when_the_interrupted_one_is_gone)
+{
+	struct told told = { 0 };
+	CLEANUP(fixture_close) struct fixture f = guarded(&told, 5000);
+	struct pp_lease lease = { 0 };
+
+	overflow(f.pool);
+	acquire(f.pool, PP_READ, &lease);
+	must(pp_begin(&lease, NULL), NULL);
+	number(lease.db, "SELECT count(*) FROM t");
+	clock_travel_ms(6000);
 	keep(f.pool);
 	CHECK_INT(told.interrupted, ==, 1);
 	pp_release(&lease);

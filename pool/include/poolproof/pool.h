@@ -288,8 +288,9 @@ struct pp_config {
 	unsigned lease_grace_ms;   /* 1..86400000. Default 1000. */
 	bool backtraces;           /* Keep where each lease was acquired (about 1 us each). */
 	size_t wal_bytes_max;      /* The WAL is kept below it, 64 KiB..1 TiB. Default 64 MiB. */
-	unsigned reader_max_ms;    /* With the WAL past its bound, a reader this old is interrupted,
-	                            * 1..PP_NEVER. Default PP_NEVER: it is only reported. */
+	unsigned reader_max_ms;    /* With the WAL past its bound, a reader whose snapshot is this
+	                            * old is interrupted, 1..PP_NEVER. Default PP_NEVER: it is only
+	                            * reported. */
 	unsigned shed_ms;          /* Overload: when all have waited longer than this for
 	                            * shed_interval_ms, the head of the line is refused with
 	                            * PP_OVERLOADED, more and more often (CoDel), 1..PP_NEVER.
@@ -502,7 +503,7 @@ PP_API enum pp_status pp_resume(struct pp_pool *pool);
 PP_API enum pp_status pp_reopen(struct pp_pool *pool, struct pp_deadline deadline,
                                 struct pp_error *reterr_error);
 
-/* Zeroed but for to_path or to_pool: all at once, as of now. */
+/* Zeroed but for to_path or to_pool: within the pool's timeout_ms, a thousand pages a step. */
 struct pp_backup {
 	const char *to_path;     /* Written beside it and renamed when whole; replaces a file. */
 	struct pp_pool *to_pool; /* Or into this pool, whose content is replaced. */
