@@ -18,7 +18,7 @@ endif
 # What each variant adds. A row per variant: compiler flags, libraries, how its tests are run.
 FLAGS.release      := -O2 -g
 FLAGS.instrumented := -O2 -g3 -DPP_JEMALLOC -DPP_INSTRUMENTED
-FLAGS.coverage     := -O0 -g --coverage -fprofile-update=atomic -fprofile-abs-path -DPP_INSTRUMENTED
+FLAGS.coverage     := -O0 -g --coverage -fprofile-update=atomic -fprofile-abs-path -DPP_INSTRUMENTED -DPP_COVERAGE
 FLAGS.asan         := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DPP_INSTRUMENTED
 FLAGS.tsan         := -O1 -g -fsanitize=thread -DPP_INSTRUMENTED
 FLAGS.valgrind     := -O1 -g -DPP_INSTRUMENTED
@@ -26,7 +26,7 @@ FLAGS.valgrind     := -O1 -g -DPP_INSTRUMENTED
 LIBS.instrumented  := -ljemalloc
 
 RUN.asan     := ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
-RUN.tsan     := TSAN_OPTIONS=halt_on_error=1:die_after_fork=0:suppressions=ci/tsan.supp CK_TIMEOUT_MULTIPLIER=5
+RUN.tsan     := TSAN_OPTIONS=halt_on_error=1:suppressions=ci/tsan.supp CK_TIMEOUT_MULTIPLIER=5
 RUN.valgrind := CK_TIMEOUT_MULTIPLIER=30 valgrind --quiet --error-exitcode=99 --leak-check=full \
                 --errors-for-leak-kinds=definite,indirect,possible --trace-children=yes \
                 --fair-sched=try --suppressions=ci/memcheck.supp
@@ -124,15 +124,17 @@ check-built: $(TESTS) $(POOL_SO)
 GATE         := $(BUILD)/gate
 PP           := $(BUILD)/instrumented/poolproof
 GATE_SECONDS ?= 20
+PAIR_SECONDS ?= 10
 GATE_SEED    ?= $(shell date +%s)
 
 gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
+	@rm -f $(GATE)/verdict $(BUILD)/report/junit.xml
 	@$(MAKE) --no-print-directory VARIANT=instrumented all
 	@$(MAKE) --no-print-directory VARIANT=valgrind all
 	@$(MAKE) --no-print-directory VARIANT=coverage all $(TESTS:$(B)/%=$(BUILD)/coverage/%)
 	@rm -rf $(GATE) && mkdir -p $(GATE)
-	@$(MAKE) --no-print-directory gate-load gate-leaks gate-coverage
-	@runs=$$(for run in load leaks coverage; do \
+	@$(MAKE) --no-print-directory gate-load gate-pair gate-leaks gate-coverage
+	@runs=$$(for run in load pair leaks coverage; do \
 		[ ! -f $(GATE)/runs/$$run/run.json ] || echo $(GATE)/runs/$$run; done); \
 	$(PP) report --out $(BUILD)/report $$runs >/dev/null; \
 	$(PP) gate $$runs; echo $$? >$(GATE)/verdict
@@ -147,6 +149,10 @@ gate-load:
 			--dir $(GATE)/runs/load; \
 		[ $$? = 3 ] || break; \
 	done
+
+gate-pair:
+	@$(PP) run two_processes --threads 8 --seconds $(PAIR_SECONDS) --seed $(GATE_SEED) \
+		--dir $(GATE)/runs/pair || echo "pair: exit code $$?"
 
 gate-leaks:
 	@timeout 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
@@ -171,7 +177,7 @@ gate-coverage:
 	$(PP) pack-coverage --dir $(GATE)/runs/coverage \
 		$${failed:+--failed "failed, see $(GATE)/*.log:$$failed"} $(GATE)/coverage.json
 
-.PHONY: gate-load gate-leaks gate-coverage
+.PHONY: gate-load gate-pair gate-leaks gate-coverage
 
 check-all: ## Unit tests in all six variants
 	@for v in $(VARIANTS); do $(MAKE) --no-print-directory check VARIANT=$$v || exit 1; done
@@ -181,7 +187,7 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(MAKE) --no-print-directory check-all
 	@$(MAKE) --no-print-directory VARIANT=release all
 	@harness/test/hlog_oracle.sh $(BUILD)/release/harness-tests $(BUILD)/release
-	@$(MAKE) --no-print-directory gate GATE_SECONDS=300
+	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30
 	@$(BUILD)/release/poolproof run concurrent_load --threads 32 --seconds 60
 	@$(BUILD)/asan/poolproof run concurrent_load --seconds 60
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60

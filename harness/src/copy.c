@@ -1,5 +1,6 @@
 /*
- * copy.c - a user's database, copied by SQLite's backup and never written to.
+ * copy.c - a user's database, copied by SQLite's backup and never written to. Where it has a -wal,
+ * SQLite updates the -shm beside it, as every reader does.
  *
  * Whatever is wrong with it is said in one line that names the file, before any load runs.
  */
@@ -177,6 +178,9 @@ void harness_copy_database(struct harness_run *run, const char *source, char *re
 	const char *wrong = wrong_with_file(source), *damaged = NULL;
 	int rc;
 
+	if (source[0] == '\0')
+		harness_cannot(run, "the database's name is empty (''); name an SQLite database, "
+		                    "such as app.db");
 	if (wrong != NULL)
 		harness_cannot(run, "%s: %s", source, wrong);
 	if (snprintf(ret_path, path_size, "%s/%s", run->work, slash != NULL ? slash + 1 : source) >=

@@ -18,6 +18,10 @@
 /* A thread looks this often whether it is to stop while it waits for its next operation. */
 #define NAP_NS UINT64_C(50000000)
 
+/* When the time of an open loop is over, what is due already is still started for this long, or for
+ * a tenth of the time where that is less: the queue of a moment is no overload. */
+#define DRAIN_NS_MAX UINT64_C(100000000)
+
 struct loader {
 	struct harness_worker worker;
 	const struct harness_load *load;
@@ -25,8 +29,9 @@ struct loader {
 	pthread_barrier_t *start;
 	const uint64_t *start_ns; /* Set before the barrier opens. */
 	uint64_t weight_sum, seed;
-	uint64_t done; /* Operations of this load. */
-	double due_s;  /* Since start_ns; of the next operation, Poisson. */
+	uint64_t done;    /* Operations of this load. */
+	uint64_t dropped; /* Were due before the end and never started; open loop. */
+	double due_s;     /* Since start_ns; of the next operation, Poisson. */
 	uint64_t counts[SHARED_OPERATIONS], errors[SHARED_OPERATIONS];
 	struct own_thread thread;
 };
@@ -149,14 +154,40 @@ static void closed_loop(struct loader *l, uint64_t end_ns)
 		now = perform(l, 0, 0);
 }
 
+/* How many are due from due_s to the end; of random gaps, as many as there are on average. */
+static uint64_t still_due(const struct loader *l, double due_s)
+{
+	const struct harness_load *load = l->load;
+	/* 1e-6 for what binary fractions make of a whole number. */
+	double left = ceil((load->seconds - due_s) * load->rate_per_s / load->threads - 1e-6);
+	uint64_t count = left < 1 ? 1 : (uint64_t)left;
+
+	if (load->operations_per_thread > 0 && count > load->operations_per_thread - l->done)
+		count = load->operations_per_thread - l->done;
+	return count;
+}
+
 static void open_loop(struct loader *l, uint64_t end_ns)
 {
-	uint64_t free_ns = 0;
+	uint64_t free_ns = 0, drained_ns = end_ns;
 
+	if (end_ns != UINT64_MAX) {
+		uint64_t tenth_ns = (end_ns - *l->start_ns) / 10;
+
+		drained_ns += tenth_ns < DRAIN_NS_MAX ? tenth_ns : DRAIN_NS_MAX;
+	}
 	while (more(l)) {
-		uint64_t due_ns = *l->start_ns + (uint64_t)(next_due(l) * 1e9);
+		double due_s = next_due(l);
+		uint64_t due_ns = *l->start_ns + (uint64_t)(due_s * 1e9);
 
-		if (due_ns >= end_ns || !sleep_until(l, due_ns))
+		if (due_ns >= end_ns)
+			return;
+		/* Not the clock: a thread that was free in time and woke late starts late. */
+		if (free_ns >= drained_ns) {
+			l->dropped = still_due(l, due_s);
+			return;
+		}
+		if (!sleep_until(l, due_ns))
 			return;
 		free_ns = perform(l, due_ns, free_ns);
 	}
@@ -303,9 +334,15 @@ static void run_loaders(struct harness_run *run, struct loader *loaders, unsigne
 
 static void loader_done(struct loader *l)
 {
+	struct shared *shared = l->worker.run->shared;
+
 	l->slot->digest = l->worker.digest;
 	l->slot->next_index = l->worker.index;
-	book_operations(l->worker.run->shared, l);
+	book_operations(shared, l);
+	if (l->load->rate_per_s > 0) {
+		shared->open_due += l->done + l->dropped;
+		shared->open_dropped += l->dropped;
+	}
 	recorder_free(l->worker.recorder);
 }
 

@@ -90,6 +90,21 @@ static void judge_generator(struct harness_run *run, double lag_p99_us)
 			lag_p99_us);
 }
 
+/* What was never started has no latency, and would have had the longest. */
+static void judge_dropped(struct harness_run *run)
+{
+	const struct shared *shared = run->shared;
+
+	number_set(run, "generator.dropped_count", (double)shared->open_dropped);
+	if (shared->open_dropped > 0)
+		harness_distrust(
+			run,
+			"the generator could not keep up: %llu of %llu due operations were not "
+			"started; lower --rate, or give it more --threads",
+			(unsigned long long)shared->open_dropped,
+			(unsigned long long)shared->open_due);
+}
+
 static const char *first_error(const struct shared *shared)
 {
 	for (unsigned i = 0; i < HARNESS_FAILURE_KINDS; i++)
@@ -138,6 +153,7 @@ void result_numbers(struct harness_run *run)
 
 		number_set(run, "generator.lag_p99_us", lag_us);
 		judge_generator(run, lag_us);
+		judge_dropped(run);
 	}
 }
 

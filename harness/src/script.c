@@ -114,6 +114,13 @@ static void define_variable(struct script_parser *p, const struct harness_variab
 	slot = script_define(p, p->text, variable->name, size);
 	if (slot < 0)
 		return;
+	if (slot < SCRIPT_BUILTINS) {
+		script_error(p, p->text,
+		             "\"%s\" is always there and cannot be defined by -D; choose another "
+		             "name",
+		             variable->name);
+		return;
+	}
 	if (value.type == SCRIPT_TEXT)
 		value.text = script_copy(p->script, value.text, strlen(value.text));
 	p->script->initial[slot] = value;
@@ -171,10 +178,14 @@ static char *read_file(const char *path, char *reterr_text, size_t text_size)
 	struct stat status;
 	size_t size = 0;
 
-	if (file == NULL || fstat(fileno(file), &status) != 0)
+	if (file == NULL && errno == ENOENT)
+		wrong = "no such file; name a script (--script FILE)";
+	else if (file == NULL && errno == EACCES)
+		wrong = "cannot be read by you; give yourself the permission (chmod u+r)";
+	else if (file == NULL || fstat(fileno(file), &status) != 0)
 		wrong = strerror(errno);
 	else if (S_ISDIR(status.st_mode))
-		wrong = "this is a folder, not a script";
+		wrong = "this is a folder, not a script; name a file in it";
 	else if ((text = malloc(SCRIPT_FILE_MAX + 1)) == NULL)
 		wrong = "out of memory";
 	else if ((size = fread(text, 1, SCRIPT_FILE_MAX + 1, file)) > SCRIPT_FILE_MAX)
@@ -226,9 +237,8 @@ static void frame_init(struct script_frame *f, const struct harness_script *scri
 	f->text_used = 0;
 	memcpy(f->variables, script->initial, script->variable_count * sizeof *f->variables);
 	for (unsigned i = 0; i < SCRIPT_BUILTINS; i++)
-		if (f->variables[i].type == SCRIPT_UNSET)
-			f->variables[i] = (struct script_value){ .type = SCRIPT_INTEGER,
-				                                 .integer = builtins[i] };
+		f->variables[i] =
+			(struct script_value){ .type = SCRIPT_INTEGER, .integer = builtins[i] };
 }
 
 /* Puts the place before what the target said. */

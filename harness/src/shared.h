@@ -78,7 +78,8 @@ struct shared {
 	unsigned load_count;
 	double load_seconds;
 	bool open_loop;
-	char provider[SHARED_NAME]; /* Of the heap census; empty until it was taken. */
+	uint64_t open_due, open_dropped; /* Due in open loops; of these, never started. */
+	char provider[SHARED_NAME];      /* Of the heap census; empty until it was taken. */
 
 	_Atomic uint64_t errors[HARNESS_FAILURE_KINDS];
 	char error_first[HARNESS_FAILURE_KINDS][512];

@@ -44,6 +44,9 @@ void outcome_done(struct outcome *o);
 double outcome_number(const struct outcome *o, const char *name);
 char *outcome_file(const struct outcome *o, const char *file); /* The text; to be freed. */
 
+/* Of this process and its children: Memcheck is not to report what they leave behind. */
+void fake_leaks_are_meant(void);
+
 /* Bodies and operations for them. */
 bool fake_operation(struct harness_worker *worker, void *context,
                     struct harness_failure *reterr_failure);

@@ -144,6 +144,110 @@ TEST(load, does_not_trust_a_generator_that_lagged)
 	CHECK_CONTAINS(o.reasons, "the generator lagged: p99 50");
 }
 
+/* Twenty times as long as there is time for it. */
+static bool slow(struct harness_worker *worker, void *context,
+                 struct harness_failure *reterr_failure)
+{
+	(void)worker, (void)context, (void)reterr_failure;
+	pause_ms(20);
+	return true;
+}
+
+static bool stall_last(struct harness_worker *worker, void *context,
+                       struct harness_failure *reterr_failure)
+{
+	(void)context, (void)reterr_failure;
+	if (worker->index == 995)
+		pause_ms(20);
+	return true;
+}
+
+static void body_open(struct harness_run *run, harness_operation_fn *operation, double seconds)
+{
+	const struct harness_options *o = harness_run_options(run);
+	struct harness_operation op = { "op", 1, operation, NULL };
+
+	load_once(run,
+	          (struct harness_load){ .threads = 1,
+	                                 .seconds = seconds,
+	                                 .operations_per_thread = o->operations_per_thread,
+	                                 .rate_per_s = o->rate_per_s > 0 ? o->rate_per_s : 1000,
+	                                 .poisson = o->poisson,
+	                                 .operations = &op,
+	                                 .operation_count = 1 });
+}
+
+static void body_slow(struct harness_run *run)
+{
+	body_open(run, slow, 0.4);
+}
+
+static void body_stall_last(struct harness_run *run)
+{
+	body_open(run, stall_last, 1);
+}
+
+static const struct {
+	const char *options[3];
+	double due, tolerance;
+} overloads[] = {
+	{ { NULL }, 400, 0 },
+	{ { "--rate", "530" }, 212, 0 }, /* What binary fractions make of 212 is a little more. */
+	{ { "--rate", "1000", "--poisson" }, 400, 80 }, /* Four standard deviations. */
+	{ { "--operations", "100" }, 100, 0 },
+};
+
+/* The clock ends an open loop, not the schedule, which here would take eight seconds; what was due
+ * by then is counted, and the run says that it is not what was asked for. */
+TEST_ROWS(load, ends_an_open_loop_by_the_clock, sizeof overloads / sizeof *overloads)
+{
+	struct harness_scenario s = with_body(body_slow);
+	const char *const *options = overloads[row].options;
+	CLEANUP(outcome_done)
+	struct outcome o =
+		scenario_run(&s, nothing, "--seed", "5", options[0], options[1], options[2], NULL);
+	double started = outcome_number(&o, "operations_count");
+	double dropped = outcome_number(&o, "generator.dropped_count");
+	char words[80];
+
+	/* 0.4 s and a tenth, at 20 ms each, and the one that had begun. */
+	CHECK_MSG(started >= 1 && started <= 23, "%g were started", started);
+	CHECK_MSG(fabs(started + dropped - overloads[row].due) <= overloads[row].tolerance,
+	          "%g were started and %g dropped", started, dropped);
+	CHECK_INT(o.code, ==, 3);
+	snprintf(words, sizeof words, "the generator could not keep up: %.0f of %.0f due", dropped,
+	         started + dropped);
+	CHECK_CONTAINS(o.reasons, words);
+}
+
+/* A queue that is there when the time is over is worked off, if it is short. */
+TEST(load, drops_nothing_for_a_stall_at_the_end)
+{
+	struct harness_scenario s = with_body(body_stall_last);
+	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
+
+	CHECK_INT(outcome_number(&o, "operations_count"), ==, 1000);
+	CHECK_INT(outcome_number(&o, "generator.dropped_count"), ==, 0);
+	CHECK(strstr(o.reasons, "keep up") == NULL);
+}
+
+TEST(load, repeats_an_open_loop_by_its_seed)
+{
+	double digests[2];
+
+	for (int i = 0; i < 2; i++) {
+		CLEANUP(outcome_done)
+		struct outcome o = scenario_run(&fake_scenario, nothing, "--threads", "4",
+		                                "--operations", "500", "--seed", "1", "--rate",
+		                                i == 0 ? "3000000" : "4000", NULL);
+
+		CHECK_INT(outcome_number(&o, "operations_count"), ==, 2000);
+		CHECK_INT(outcome_number(&o, "generator.dropped_count"), ==, 0);
+		digests[i] = outcome_number(&o, "operations.digest_count");
+	}
+	CHECK(digests[0] == digests[1]);
+}
+
 static bool draw(struct harness_connection *connection, void *context,
                  struct harness_failure *reterr_failure)
 {

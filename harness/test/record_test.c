@@ -153,6 +153,17 @@ TEST(record, says_what_is_wrong_with_a_database)
 		CHECK_INT(missing.code, ==, 4);
 		CHECK_CONTAINS(missing.error, "a.db: no such file; name an SQLite database\n");
 	}
+	{
+		char name[sizeof source];
+
+		strcpy(name, source);
+		source[0] = '\0';
+		CLEANUP(outcome_done) struct outcome nameless = copy_run();
+		strcpy(source, name);
+		CHECK_INT(nameless.code, ==, 4);
+		CHECK_CONTAINS(nameless.error, "fake_scenario: the database's name is empty (''); "
+		                               "name an SQLite database, such as app.db\n");
+	}
 	FILE *f = fopen(source, "w");
 	for (int i = 0; i < 1000; i++)
 		fputs("not a database at all\n", f);

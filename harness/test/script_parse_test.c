@@ -197,6 +197,25 @@ TEST(script_parse, refuses_a_variable_that_has_no_name)
 	CHECK_CONTAINS(f.error, "\"a b\" cannot name a variable");
 }
 
+static const char *const always_there[] = { "client_id", "random_seed", "default_seed" };
+
+/* A script that is run with another seed than the run's would not be repeated by it. */
+TEST_ROWS(script_parse, refuses_to_define_what_is_always_there,
+          sizeof always_there / sizeof *always_there)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const struct harness_variable bad = { always_there[row],
+		                              { .type = HARNESS_INTEGER, .integer = 3 } };
+	char expected[128];
+
+	CHECK(harness_script_parse("x", "SELECT 1", f.db, &bad, 1, f.error, sizeof f.error) ==
+	      NULL);
+	snprintf(expected, sizeof expected,
+	         "x:1: \"%s\" is always there and cannot be defined by -D; choose another name",
+	         always_there[row]);
+	CHECK_STR(f.error, expected);
+}
+
 TEST(script_parse, leaves_the_schema_as_it_was)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
@@ -232,12 +251,14 @@ TEST(script_load, says_what_is_wrong_with_a_file)
 
 	CHECK(mkdtemp(folder) != NULL);
 	CHECK(harness_script_load(folder, f.db, NULL, 0, f.error, sizeof f.error) == NULL);
-	snprintf(expected, sizeof expected, "%s: this is a folder, not a script", folder);
+	snprintf(expected, sizeof expected, "%s: this is a folder, not a script; name a file in it",
+	         folder);
 	CHECK_STR(f.error, expected);
 
 	snprintf(path, sizeof path, "%s/a b.sql", folder);
 	CHECK(harness_script_load(path, f.db, NULL, 0, f.error, sizeof f.error) == NULL);
-	snprintf(expected, sizeof expected, "%s: No such file or directory", path);
+	snprintf(expected, sizeof expected, "%s: no such file; name a script (--script FILE)",
+	         path);
 	CHECK_STR(f.error, expected);
 
 	CHECK(load(&f, path, "SELECT 1\0;", 10) == NULL);

@@ -275,6 +275,32 @@ TEST(keeper, is_woken_by_who_waits)
 	release_all(leases, 2);
 }
 
+static bool is_poked(struct pp_pool *pool)
+{
+	bool poked;
+
+	pthread_mutex_lock(&pool->keeper.mutex);
+	poked = pool->keeper.poked;
+	pthread_mutex_unlock(&pool->keeper.mutex);
+	return poked;
+}
+
+/* Without being asked it would come a second later. */
+TEST(keeper, is_asked_by_who_has_waited_too_long)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct pp_lease leases[2] = { 0 };
+	struct elsewhere e = { f.pool, PP_READ, &leases[1] };
+	pthread_t thread;
+
+	acquire(f.pool, PP_READ, &leases[0]);
+	thread = thread_start(acquire_there, &e);
+	WAIT_FOR(is_poked(f.pool));
+	pp_release(&leases[0]);
+	pthread_join(thread, NULL);
+	pp_release(&leases[1]);
+}
+
 TEST(keeper, says_when_to_be_called_again)
 {
 	CLEANUP(fixture_close)
@@ -408,6 +434,26 @@ TEST(watchdog, interrupts_what_runs_too_long)
 	CHECK_STR(diary.message[PP_EVENT_INTERRUPTED], "held too long");
 	CHECK_INT(stats(f.pool).quarantined, ==, 0);
 	CHECK_INT(stats(f.pool).retired, ==, 0);
+}
+
+/* It was for the lease before: that has been given back meanwhile. */
+TEST(watchdog, interrupts_nobody_else_however_late)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct pp_lease lease = { 0 };
+	struct slot *slot;
+	uint64_t generation;
+
+	acquire(f.pool, PP_READ, &lease);
+	slot = lease.slot;
+	generation = lease.generation;
+	pp_release(&lease);
+	acquire(f.pool, PP_READ, &lease);
+	watchdog_interrupt(f.pool, slot, generation, "late");
+	CHECK_INT(number(lease.db, "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n "
+	                           "LIMIT 100000) SELECT count(*) FROM n"),
+	          ==, 100000);
+	pp_release(&lease);
 }
 
 /* He computes, and looks at nothing: another connection takes the place of his. */

@@ -271,6 +271,7 @@ TEST(chain, of_one_lease_ends_with_it)
 	atomic_uint asked = 0, progressed = 0;
 	struct pp_lease lease = { 0 };
 	sqlite3_stmt *stmt;
+	unsigned steps;
 
 	acquire(f.pool, PP_WRITE, &lease);
 	must(pp_prepare(&lease, "DELETE FROM t", &stmt, NULL), NULL);
@@ -292,6 +293,15 @@ TEST(chain, of_one_lease_ends_with_it)
 	acquire(f.pool, PP_WRITE, &lease);
 	sql(lease.db, "DELETE FROM t");
 	pp_release(&lease);
+	acquire(f.pool, PP_READ, &lease);
+	pp_progress_set(&lease, 100, count_calls, &progressed);
+	pp_release(&lease);
+	steps = progressed;
+	acquire(f.pool, PP_READ, &lease);
+	number(lease.db, "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT "
+	                 "10000) SELECT count(*) FROM n");
+	pp_release(&lease);
+	CHECK_INT(progressed, ==, steps);
 }
 
 static int stop_at_once(void *context)

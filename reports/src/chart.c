@@ -233,7 +233,11 @@ static void line(struct plot *p, unsigned number)
 	fputs("\"/>", p->out);
 }
 
-/* The largest value of each stretch of time, so that the table loses no spike either. */
+/*
+ * The largest value of each stretch of time, so that the table loses no spike either. A stretch in
+ * which some point has no value has none: the largest p99.9 of the intervals that have one may lie
+ * below the largest p99 of all.
+ */
 static void table_row(struct plot *p, double low, double high, bool last)
 {
 	const struct report_chart *chart = p->chart;
@@ -243,14 +247,15 @@ static void table_row(struct plot *p, double low, double high, bool last)
 	                           : report_print(p->arena, "%.4g s", low));
 	for (unsigned s = 0; s < chart->count; s++) {
 		const struct report_series *series = &chart->series[s];
-		double most = NAN;
+		double most = -INFINITY;
 
-		for (size_t i = 0; i < series->count; i++) {
-			if (series->x[i] >= low && (series->x[i] < high || last))
-				most = fmax(most, series->y[i]);
+		for (size_t i = 0; i < series->count && !isnan(most); i++) {
+			if (series->x[i] < low || (series->x[i] >= high && !last))
+				continue;
+			most = isnan(series->y[i]) ? NAN : fmax(most, series->y[i]);
 		}
 		fprintf(p->out, "<td>%s</td>",
-		        isnan(most) ? "–" : report_quantity(p->arena, chart->unit, most));
+		        isfinite(most) ? report_quantity(p->arena, chart->unit, most) : "–");
 	}
 	fputs("</tr>\n", p->out);
 }

@@ -23,7 +23,8 @@ static const struct argp_option options[] = {
 	{ "explain", 'x', 0, 0, "Say of each gate where it stands, on what, and by how much", 0 },
 	{ "strict", 's', 0, 0, "What is WARN or SKIP is FAIL", 0 },
 	{ "json", 'j', 0, 0, "The judgement as JSON", 0 },
-	{ "raise", 'r', 0, 0, "Record better values of ratchet gates (never lowers one)", 0 },
+	{ "raise", 'r', 0, 0, "Record first and better values of ratchet gates; never lowers one",
+	  0 },
 	{ 0 }
 };
 
@@ -177,6 +178,7 @@ int report_gate_main(int argc, char **argv, const char *folder)
 	if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
 		return REPORT_USAGE;
 	o.request.need_gates = !o.names;
+	o.request.names = o.names;
 	code = report_session_open(&o.session, &o.request);
 	if (code == REPORT_PASS && o.names)
 		print_names(&o.session);

@@ -248,15 +248,22 @@ static int read_gates(struct report_session *s, const struct report_request *req
 			path = "ci/gates.conf"; /* Which will be said not to be there. */
 	}
 	if (path != NULL && !report_gates_read(&s->arena, path, gates, &error))
-		return report_complain(
-			REPORT_USAGE, "%s%s", error,
-			access(path, F_OK) != 0 ? "; name a gate file by --gates FILE" : "");
+		return report_complain(REPORT_USAGE, "%s%s%s", *path == '\0' ? "--gates ''" : "",
+		                       error,
+		                       access(path, R_OK) != 0 || report_is_folder(path)
+		                               ? "; name a gate file by --gates FILE"
+		                               : "");
 	for (size_t i = 0; i < request->expression_count; i++) {
 		if (!report_gates_add(&s->arena, request->expressions[i], gates, &error))
 			return report_complain(REPORT_USAGE, "%s", error);
 	}
 	if (path == NULL)
 		return REPORT_PASS;
+	if (gates->count == 0 && !request->names)
+		return report_complain(REPORT_USAGE,
+		                       "%s: no gate in it; write one, such as \"fail errors == "
+		                       "0\" below \"[concurrent_load]\"",
+		                       path);
 	folder = (size_t)(report_basename(path) - path);
 	s->ratchet_path = report_print(&s->arena, "%.*sratchet.json", (int)folder, path);
 	for (size_t i = 0; i < s->inputs.run_count; i++)

@@ -44,7 +44,8 @@ struct report_request {
 	const char **runs, **baselines, **expressions;
 	size_t run_count, baseline_count, expression_count;
 	const char *gates; /* NULL: the default, where it exists. */
-	bool need_gates;   /* No gate at all is an error. */
+	bool need_gates;   /* No gate file at all is an error. */
+	bool names;        /* Only names are asked for: a gate file may still be without a gate. */
 	bool strict;
 };
 /* Reads everything that is named; complains and returns an exit code, or REPORT_PASS. */

@@ -205,9 +205,8 @@ static void against_record(struct judging *j, struct report_result *r, const str
 	/* Cut to the two decimals that are shown and recorded. */
 	r->number = floor(v->value * 100 + 1e-7) / 100;
 	if (!json_is_number(best)) {
-		r->verdict = REPORT_IS_SKIP;
-		r->limit = "best ever";
-		r->reason = "no record yet; run \"poolproof gate --raise\"";
+		r->limit = "best ever"; /* And FAIL, as it was made: a lost record hides a loss. */
+		r->reason = "no record; run poolproof gate --raise";
 		return;
 	}
 	double least = json_number_value(best) - r->gate->tolerance;

@@ -78,32 +78,39 @@ static void reason(struct report_page *p, size_t index)
 	fputs("</li>\n", p->out);
 }
 
-static bool same_skip(const struct report_result *a, const struct report_result *b)
+static bool is_ratchet(const struct report_result *r)
 {
-	return a->verdict == REPORT_IS_SKIP && b->verdict == REPORT_IS_SKIP && a->gate != NULL &&
-	       b->gate != NULL && strcmp(a->reason, b->reason) == 0;
+	return r->gate != NULL && r->gate->severity == REPORT_SEVERITY_RATCHET;
 }
 
-/* Those that are skipped for one reason are one line: "10 ratchets: no record yet". */
-static void skipped(struct report_page *p, size_t index)
+static bool alike(const struct report_result *a, const struct report_result *b)
+{
+	return a->verdict == b->verdict && a->gate != NULL && b->gate != NULL &&
+	       (a->verdict == REPORT_IS_SKIP ||
+	        (is_ratchet(a) && is_ratchet(b) && strcmp(a->limit, b->limit) == 0)) &&
+	       strcmp(a->reason, b->reason) == 0;
+}
+
+/* What is skipped, or ratchets, for one reason is one line: "10 ratchets: no record". */
+static void reason_once(struct report_page *p, size_t index)
 {
 	const struct report_result *results = p->judgement->results, *r = &results[index];
 	size_t same = 0, ratchets = 0;
 
 	for (size_t i = 0; i < p->judgement->count; i++) {
-		if (!same_skip(r, &results[i]))
+		if (!alike(r, &results[i]))
 			continue;
 		if (i < index)
 			return; /* Said there. */
 		same++;
-		ratchets += results[i].gate->severity == REPORT_SEVERITY_RATCHET;
+		ratchets += is_ratchet(&results[i]);
 	}
 	if (same <= 1) {
 		reason(p, index);
 		return;
 	}
 	fputs("<li>", p->out);
-	report_badge(p->out, REPORT_IS_SKIP);
+	report_badge(p->out, r->verdict);
 	fprintf(p->out, " <a href=\"#g%zu\">%zu %s</a>: ", index, same,
 	        ratchets == same ? "ratchets" : "gates");
 	report_escape(p->out, r->reason);
@@ -136,12 +143,8 @@ static void verdict(struct report_page *p)
 	fputs("<ul>\n", p->out);
 	for (int v = REPORT_IS_FAIL; v > REPORT_IS_PASS; v--) {
 		for (size_t i = 0; i < j->count; i++) {
-			if ((int)j->results[i].verdict != v)
-				continue;
-			if (v == REPORT_IS_SKIP)
-				skipped(p, i);
-			else
-				reason(p, i);
+			if ((int)j->results[i].verdict == v)
+				reason_once(p, i);
 		}
 	}
 	fputs("</ul></section>\n", p->out);

@@ -7,6 +7,18 @@
 
 enum { LEAKS_MAX = 200 }; /* Rows of a table that somebody still reads; the rest is counted. */
 
+/* The most that memory.csv saw live on the heap; 0 where it was not read. */
+static double heap_most(const struct report_run *run)
+{
+	const struct report_table *table = &run->memory;
+	int at = run->has_memory ? report_table_column(table, "heap_bytes") : -1;
+	double most = 0;
+
+	for (size_t i = 0; at >= 0 && i < table->rows; i++)
+		most = fmax(most, table->cells[i * table->columns + (size_t)at]);
+	return most;
+}
+
 /* The census in words: "no leak over 1,234 operations". */
 static void census(struct report_page *p, const struct report_run *run)
 {
@@ -31,6 +43,9 @@ static void census(struct report_page *p, const struct report_run *run)
 	else if (counted)
 		fprintf(p->out, "; the heap ended %s larger than it began",
 		        report_quantity(p->arena, REPORT_BYTES, leaked));
+	if (counted && heap_most(run) > 0)
+		fprintf(p->out, ", and held %s at most",
+		        report_quantity(p->arena, REPORT_BYTES, heap_most(run)));
 	if (booked)
 		fprintf(p->out, "; %s left in closed accounts",
 		        report_quantity(p->arena, REPORT_BYTES, residue));

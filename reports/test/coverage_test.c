@@ -113,9 +113,9 @@ TEST(coverage, a_ratchet_only_ever_tightens)
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	const char *line = "ratchet coverage.lines{component=pool}\nfail coverage.lines > 0 %\n";
 
-	CHECK_INT(judge(&f, line, NULL), ==, REPORT_PASS);
-	CHECK_CONTAINS(f.out, "SKIP");
-	CHECK_CONTAINS(f.out, "no record yet; run \"poolproof gate --raise\"");
+	CHECK_INT(judge(&f, line, NULL), ==, REPORT_FAIL);
+	CHECK_CONTAINS(f.out, "no record; run poolproof gate --raise");
+	CHECK_CONTAINS(f.out, "FAIL: 2 passed, 1 failed");
 	CHECK_INT(judge(&f, line, "--raise"), ==, REPORT_PASS);
 	CHECK_CONTAINS(f.out, "PASS: 3 passed"); /* The run, and the other gate; */
 	CHECK_CONTAINS(f.out, ">= 57.14 %");     /* judged by its new record. */
@@ -126,6 +126,13 @@ TEST(coverage, a_ratchet_only_ever_tightens)
 	CHECK_CONTAINS(f.out, "57.14 % is below the best recorded");
 	CHECK_INT(judge(&f, line, "--raise"), ==, REPORT_FAIL);
 	CHECK_CONTAINS(fixture_read(&f, "ci/ratchet.json"), "57.15");
+
+	/* A record of other names is none. */
+	fixture_write(&f, "ci/ratchet.json", "{\"coverage.lines{component=deep}\": 1}");
+	CHECK_INT(judge(&f, line, NULL), ==, REPORT_FAIL);
+	CHECK_CONTAINS(f.out, "no record; run poolproof gate --raise");
+	CHECK_INT(judge(&f, line, "--raise"), ==, REPORT_PASS);
+	CHECK_CONTAINS(fixture_read(&f, "ci/ratchet.json"), "57.14");
 
 	fixture_write(&f, "ci/ratchet.json", "[");
 	CHECK_INT(judge(&f, line, NULL), ==, REPORT_USAGE);

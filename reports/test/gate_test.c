@@ -127,6 +127,50 @@ TEST(gate_file, that_is_no_text_is_refused_unread)
 	          REPORT_PASS);
 }
 
+static const char *const gateless[] = { "", "# nothing\n\n", "component pool = pool/src/**\n",
+	                                "[concurrent_load]\n# fail errors == 0\n" };
+
+/* What asks nothing is answered by every run. */
+TEST_ROWS(gate_file, without_a_gate_is_refused, sizeof gateless / sizeof *gateless)
+{
+	static const char *const commands[] = { "gate", "report" };
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run = fixture_run(&f, (struct fixture_run){ 0 });
+	const char *gates = fixture_write(&f, "g.conf", gateless[row]);
+
+	for (int i = 0; i < 2; i++) {
+		CHECK_INT(fixture_command(&f, commands[i], run, "-g", gates, NULL), ==,
+		          REPORT_USAGE);
+		CHECK_CONTAINS(f.err, "/g.conf: no gate in it; write one, such as \"fail errors == "
+		                      "0\" below \"[concurrent_load]\"\n");
+		CHECK(strchr(f.err, '\n') == f.err + strlen(f.err) - 1);
+		CHECK_STR(f.out, "");
+	}
+	/* One on the command line is a gate; and names are asked for before the first is written.
+	 */
+	CHECK_INT(fixture_command(&f, "gate", run, "-g", gates, "-e", "errors == 0", NULL), ==,
+	          REPORT_PASS);
+	CHECK_INT(fixture_command(&f, "gate", "--names", run, "-g", gates, NULL), ==, REPORT_PASS);
+}
+
+static const char *const unreadable[][2] = {
+	{ "/", "poolproof: /: Is a directory; name a gate file by --gates FILE\n" },
+	{ "", "poolproof: --gates '': No such file or directory; name a gate file by --gates "
+	      "FILE\n" },
+	{ "no.conf", "poolproof: no.conf: No such file or directory; name a gate file by --gates "
+	             "FILE\n" },
+};
+
+TEST_ROWS(gate_file, that_cannot_be_read_says_what_to_do, sizeof unreadable / sizeof *unreadable)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run = fixture_run(&f, (struct fixture_run){ 0 });
+
+	CHECK_INT(fixture_command(&f, "gate", run, "-g", unreadable[row][0], NULL), ==,
+	          REPORT_USAGE);
+	CHECK_STR(f.err, unreadable[row][1]);
+}
+
 TEST(gate_file, is_found_in_the_tree_the_build_is_in)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();

@@ -304,6 +304,31 @@ TEST(report, shows_runs_as_they_are_given)
 	                                   "\"name\": \"b\"", NULL });
 }
 
+TEST(report, says_over_what_no_leak_was_found)
+{
+	static const char *const words[] = { "census no leak over 1,234 operations; the heap ended "
+		                             "where it began.</li>",
+		                             "the heap ended where it began, and held 3,072 B at "
+		                             "most.</li>" };
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	const char *run =
+		fixture_run(&f, (struct fixture_run){ .name = "r",
+	                                              .numbers = "{\"operations_count\":1234,"
+	                                                         "\"heap.leaked_bytes\":0}" });
+
+	for (int i = 0; i < 2; i++) {
+		const char *page;
+
+		if (i == 1)
+			fixture_write(&f, "r/memory.csv",
+			              "time_s,heap_bytes\n0.1,1024\n0.2,3072\n0.3,2048\n");
+		CHECK_INT(report(&f, run, "out"), ==, REPORT_PASS);
+		page = strstr(fixture_read(&f, "out/index.html"), "<h2 id=\"leaks\">");
+		page = report_copy(&f.arena, page, strcspn(page, "."));
+		CHECK_CONTAINS(report_print(&f.arena, "%s.</li>", page), words[i]);
+	}
+}
+
 TEST(report, says_once_what_is_skipped_for_one_reason)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
@@ -315,15 +340,18 @@ TEST(report, says_once_what_is_skipped_for_one_reason)
 	              "\"branches\":[{\"count\":1}]}],\"functions\":[]}]}");
 	fixture_write(&f, "ci/gates.conf",
 	              "[coverage]\nratchet coverage.lines\nratchet coverage.branches\n"
-	              "[concurrent_load]\nfail errors == 0\nfail max(operation) <= 1 s\n");
+	              "[concurrent_load]\nfail errors == 0\nfail max(operation) <= 1 s\n"
+	              "fail min(operation) <= 1 s\nfail errors == 7\nfail operations == 0\n"
+	              "fail throughput(operations) >= baseline\n");
 	CHECK_INT(report(&f, run, "out"), ==, REPORT_PASS);
 	page = fixture_read(&f, "out/index.html");
 	end = strstr(page, "</section>");
-	check_order(page, (const char *const[]){ ">2 ratchets</a>: no record yet",
-	                                         ">max(operation)</a>: not judged, variant=tsan",
+	check_order(page, (const char *const[]){ ">2 ratchets</a>: no record; run",
+	                                         ">errors</a>: 0 is not", ">operations</a>: 1,000",
+	                                         ">3 gates</a>: not judged, variant=tsan",
 	                                         "</section>", NULL });
-	page = strstr(page, "no record yet");
-	CHECK(page < end && strstr(page + 1, "no record yet") > end);
+	page = strstr(page, "no record;");
+	CHECK(page < end && strstr(page + 1, "no record;") > end);
 }
 
 /* Under memcheck the heap is not read; a line along 0 would say that it is empty. */
@@ -404,6 +432,28 @@ TEST_ROWS(chart, loses_no_spike, 2)
 	CHECK_INT(strlen(svg), <, 40000);
 	CHECK_CONTAINS(svg, "<td>1,000</td>");
 	CHECK_CONTAINS(svg, "<title>t</title><desc>a</desc>");
+}
+
+/* Two intervals a row; one of them has too few samples for a p99.9. */
+TEST(chart, has_no_largest_of_a_part_only)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	double x[40], p99[40], p999[40];
+	struct report_chart chart = { .title = "t", .about = "a", .count = 2 };
+	const char *svg;
+
+	for (int i = 0; i < 40; i++) {
+		x[i] = i;
+		p99[i] = i == 10 ? 1370 : 500;
+		p999[i] = i == 10 ? NAN : 1210;
+	}
+	chart.series[0] = (struct report_series){ "p99", x, p99, 40 };
+	chart.series[1] = (struct report_series){ "p99.9", x, p999, 40 };
+	svg = draw(&f, &chart);
+	check_order(svg,
+	            (const char *const[]){ "<td>500</td><td>1,210</td>", "<td>1,370</td><td>–</td>",
+	                                   "<td>500</td><td>1,210</td>", NULL });
+	CHECK(strstr(svg, "<td>1,370</td><td>1,210</td>") == NULL);
 }
 
 TEST(chart, draws_the_first_on_top)

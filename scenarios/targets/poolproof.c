@@ -212,6 +212,18 @@ static void numbers(void *target, harness_number_fn *emit, void *context)
 	emit(context, "pool.statement_hits_count", (double)s.statement_hits);
 	emit(context, "pool.statement_misses_count", (double)s.statement_misses);
 	emit(context, "pool.parked_bytes", (double)s.parked_bytes);
+	emit(context, "pool.grown_count", (double)s.grown);
+	emit(context, "pool.shrunk_count", (double)s.shrunk);
+	emit(context, "pool.renewed_count", (double)s.renewed);
+	emit(context, "pool.overdue_count", (double)s.overdue);
+	emit(context, "pool.interrupted_count", (double)s.interrupted);
+	emit(context, "pool.quarantined_count", (double)s.quarantined);
+	emit(context, "pool.deadlocks_count", (double)s.deadlocks);
+	emit(context, "pool.health_failures_count", (double)s.health_failures);
+	emit(context, "pool.file_changes_count", (double)s.file_changes);
+	emit(context, "pool.checkpoints_count", (double)s.checkpoints);
+	emit(context, "pool.checkpoints_blocked_count", (double)s.checkpoints_blocked);
+	emit(context, "pool.wal_bytes", (double)s.wal_bytes);
 }
 
 static unsigned check(void *target, char *text, size_t size)

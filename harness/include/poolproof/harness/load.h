@@ -10,6 +10,8 @@
  *            run in the load's threads; harness_worker belongs to the one it is given to.
  * Time       Open loop: latency counts from when the operation was due, so a stall is not
  *            hidden by the load pausing; service time (from the actual start) is kept beside it.
+ *            It ends with its seconds too: what was due and not started by then is counted
+ *            ("generator.dropped_count"), and makes the run UNTRUSTWORTHY.
  * Memory     Everything is allocated before the first operation.
  * Errors     An operation that returns false is counted by kind and the first of each kind is
  *            kept in words; the load goes on.

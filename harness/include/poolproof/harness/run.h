@@ -74,7 +74,8 @@ bool harness_target_open(struct harness_run *run, const char *path);
 bool harness_target_close(struct harness_run *run);
 
 /* Put the database at source (never written to) as a copy at ret_path, in the work folder, by
- * SQLite's backup. On failure ends the run as "could not run" (exit 4) with one line. */
+ * SQLite's backup. Where it has a -wal, SQLite updates the -shm beside it, as every reader does. On
+ * failure ends the run as "could not run" (exit 4) with one line. */
 void harness_copy_database(struct harness_run *run, const char *source, char *ret_path,
                            size_t path_size);
 
