@@ -77,6 +77,27 @@ TEST(keeper, opens_no_more_than_wait)
 	CHECK_INT(stats(f.pool).grown, ==, 0);
 }
 
+/* Readers are idle, and it is the writer that he waits for: one more would not help. */
+TEST(keeper, does_not_grow_where_the_writer_is_waited_for)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 4, .readers_min = 1, .journal = PP_JOURNAL_DELETE },
+		NULL);
+	struct pp_lease writer = { 0 }, reader = { 0 };
+	struct elsewhere e = { f.pool, PP_READ, &reader };
+	pthread_t thread;
+
+	acquire(f.pool, PP_WRITE, &writer);
+	thread = thread_start(acquire_there, &e);
+	WAIT_FOR(stats(f.pool).read.waiting == 1);
+	later(&f, 1000);
+	CHECK_INT(stats(f.pool).grown, ==, 0);
+	pp_release(&writer);
+	pthread_join(thread, NULL);
+	pp_release(&reader);
+}
+
 TEST(keeper, stops_growing_at_readers)
 {
 	CLEANUP(fixture_close)
