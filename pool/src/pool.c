@@ -58,12 +58,12 @@ static pthread_cond_t registry_changed = PTHREAD_COND_INITIALIZER;
 	X(pool_bytes_max, 262144, SIZE_MAX, 0)
 
 /* What is only equal or not. */
-#define OTHER_LIST(X)                                                                         \
-	X(on_open)                                                                            \
-	X(on_open_context)                                                                    \
-	X(authorizer)                                                                         \
-	X(authorizer_context) X(progress) X(progress_context) X(on_event) X(on_event_context) \
-		X(backtraces)
+#define OTHER_LIST(X)         \
+	X(on_open)            \
+	X(on_open_context)    \
+	X(authorizer)         \
+	X(authorizer_context) \
+	X(progress) X(progress_context) X(on_event) X(on_event_context) X(backtraces)
 
 static enum pp_status limits_need_accounts(const struct pp_config *c, struct pp_error *error)
 {
@@ -80,6 +80,11 @@ static enum pp_status limits_need_accounts(const struct pp_config *c, struct pp_
 	                 name);
 }
 
+static bool is_outside(uint64_t value, uint64_t low, uint64_t high)
+{
+	return value < low || value > high;
+}
+
 static enum pp_status options_read(const struct pp_config *given, struct pp_config *config,
                                    struct pp_error *error)
 {
@@ -90,8 +95,7 @@ static enum pp_status options_read(const struct pp_config *given, struct pp_conf
 #define X(name, low, high, standard)                                                             \
 	if (given->name == 0)                                                                    \
 		config->name = (standard);                                                       \
-	else if ((uint64_t)given->name + 1 <= (uint64_t)(low) ||                                 \
-	         (uint64_t)given->name > (uint64_t)(high))                                       \
+	else if (is_outside(given->name, (low), (high)))                                         \
 		return error_set(error, PP_INVALID, "open", "%s is %llu: it must be %llu..%llu", \
 		                 #name, (unsigned long long)given->name,                         \
 		                 (unsigned long long)(low), (unsigned long long)(high));
