@@ -69,22 +69,9 @@ static enum pp_status failed_system(struct job *j, int number)
 /* PP_OK, or why the reader is to stop: its token, the deadline, or the pool's upkeep. */
 static enum pp_status go_on(struct job *j)
 {
-	static const enum pp_status statuses[] = { [STOP_CANCELLED] = PP_CANCELLED,
-		                                   [STOP_DEADLINE] = PP_TIMEOUT,
-		                                   [STOP_INTERRUPTED] = PP_TIMEOUT };
-	static const char *const words[] = {
-		[STOP_CANCELLED] = "its token was cancelled",
-		[STOP_DEADLINE] = "the deadline passed",
-		[STOP_INTERRUPTED] = "interrupted by the pool: the reader was held too long, kept "
-				     "the WAL from being cleared, or the pool closes"
-	};
-	enum stop stop = connection_stop(j->c, clock_ns());
-
-	if (stop == STOP_NOT)
-		return PP_OK;
-	if (stop == STOP_CANCELLED)
-		count(&j->from->counters.cancels);
-	return error_set(j->error, statuses[stop], "backup", "%s", words[stop]);
+	return connection_stop(j->c, clock_ns()) == STOP_NOT
+	               ? PP_OK
+	               : connection_stopped(j->c, "backup", j->error);
 }
 
 /* --- The reader --------------------------------------------------------------------------- */

@@ -104,6 +104,24 @@ enum stop connection_stop(struct connection *c, uint64_t now)
 	return c->stopped;
 }
 
+enum pp_status connection_stopped(struct connection *c, const char *doing, struct pp_error *error)
+{
+	static const enum pp_status statuses[] = { [STOP_CANCELLED] = PP_CANCELLED,
+		                                   [STOP_DEADLINE] = PP_TIMEOUT,
+		                                   [STOP_INTERRUPTED] = PP_TIMEOUT };
+	static const char *const words[] = {
+		[STOP_CANCELLED] = "its token was cancelled",
+		[STOP_DEADLINE] = "the deadline passed",
+		[STOP_INTERRUPTED] = "interrupted by the pool: the lease was held too long, kept "
+				     "the WAL from being cleared, or the pool closes"
+	};
+
+	if (c->stopped == STOP_CANCELLED)
+		count(&c->pool->counters.cancels);
+	return error_code(error_set(error, statuses[c->stopped], doing, "%s", words[c->stopped]),
+	                  error, SQLITE_INTERRUPT, 0);
+}
+
 /* Every PROGRESS_OPS steps of the virtual machine, or as often as the user's own wants. */
 static int on_progress(void *context)
 {

@@ -141,6 +141,9 @@ void connection_watch(struct connection *connection);
 const char *connection_begin_sql(const struct connection *connection);
 /* SQLITE_OK, or why the holder's work is to stop; asked by the busy and the progress handler. */
 enum stop connection_stop(struct connection *connection, uint64_t now_ns);
+/* The error of what was stopped, which the pool knows better than SQLite; counts cancellations. */
+enum pp_status connection_stopped(struct connection *connection, const char *doing,
+                                  struct pp_error *reterr_error);
 /* From here on it can be stopped, by this lease's token or generation. */
 void connection_lend(struct connection *connection, const struct pp_token *token,
                      uint64_t generation);

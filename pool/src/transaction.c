@@ -91,25 +91,6 @@ static int begin_in_turn(struct connection *c)
 	return rc;
 }
 
-/* Why SQLite was stopped is better known here than to SQLite. */
-static enum pp_status stopped(struct connection *c, const char *doing, struct pp_error *error)
-{
-	static const enum pp_status statuses[] = { [STOP_CANCELLED] = PP_CANCELLED,
-		                                   [STOP_DEADLINE] = PP_TIMEOUT,
-		                                   [STOP_INTERRUPTED] = PP_TIMEOUT };
-	static const char *const words[] = {
-		[STOP_CANCELLED] = "its token was cancelled",
-		[STOP_DEADLINE] = "the deadline passed",
-		[STOP_INTERRUPTED] = "interrupted by the pool: the lease was held too long, kept "
-				     "the WAL from being cleared, or the pool closes"
-	};
-
-	if (c->stopped == STOP_CANCELLED)
-		count(&c->pool->counters.cancels);
-	return error_code(error_set(error, statuses[c->stopped], doing, "%s", words[c->stopped]),
-	                  error, SQLITE_INTERRUPT, 0);
-}
-
 static enum pp_status begin_level(struct connection *c, struct pp_error *error)
 {
 	int rc;
@@ -132,7 +113,7 @@ static enum pp_status begin_level(struct connection *c, struct pp_error *error)
 	rc = begin_in_turn(c);
 	if (rc != SQLITE_OK)
 		return c->stopped != STOP_NOT
-		               ? stopped(c, connection_begin_sql(c), error)
+		               ? connection_stopped(c, connection_begin_sql(c), error)
 		               : error_sqlite(error, c->db, rc, connection_begin_sql(c), NULL);
 	connection_watch(c);
 	c->depth = 1;
@@ -176,7 +157,7 @@ static enum pp_status commit_outermost(struct connection *c, struct pp_error *er
 	int rc;
 
 	if (connection_stop(c, start) != STOP_NOT)
-		return commit_failed(c, stopped(c, "commit", error));
+		return commit_failed(c, connection_stopped(c, "commit", error));
 	c->committing = true;
 	rc = step(c->commit);
 	c->committing = false;
@@ -324,7 +305,7 @@ static enum pp_status work_failed(struct connection *c, enum pp_status status,
 
 	c->discard |= pp_class_of(code) == PP_DISCARD_CONNECTION;
 	if (c->stopped != STOP_NOT && status == PP_SQLITE)
-		return stopped(c, "work", error);
+		return connection_stopped(c, "work", error);
 	if (status == PP_SQLITE && is_error(code))
 		return error_sqlite(error, c->db, code, "work", NULL);
 	return error_set(error, status, "work", "%s", pp_status_text(status));

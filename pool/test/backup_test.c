@@ -1,6 +1,6 @@
 /* Online backup: one snapshot, whole or not at all, into a file or a pool. */
 /* SPDX-License-Identifier: MIT */
-#include "fixture.h"
+#include "heap.h"
 #include "internal.h"
 
 #include <dirent.h>
@@ -757,53 +757,6 @@ TEST(backup, of_other_pages_needs_the_file_alone)
 
 /* --- Out of memory ------------------------------------------------------------------------ */
 
-static struct {
-	sqlite3_mem_methods real;
-	unsigned calls, fail_at, failed;
-} heap;
-
-static bool heap_fails(void)
-{
-	bool fails = ++heap.calls == heap.fail_at;
-
-	heap.failed += fails;
-	return fails;
-}
-
-static void *heap_malloc(int size)
-{
-	return heap_fails() ? NULL : heap.real.xMalloc(size);
-}
-
-static void *heap_realloc(void *block, int size)
-{
-	return heap_fails() ? NULL : heap.real.xRealloc(block, size);
-}
-
-/* See oom_test.c. */
-static void heap_wrap(void)
-{
-	sqlite3_mem_methods failing;
-
-	CHECK_INT(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &heap.real), ==, SQLITE_OK);
-	failing = heap.real;
-	failing.xMalloc = heap_malloc;
-	failing.xRealloc = heap_realloc;
-	CHECK_INT(sqlite3_config(SQLITE_CONFIG_MALLOC, &failing), ==, SQLITE_OK);
-}
-
-static void heap_install(void)
-{
-	sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0);
-#ifdef PP_JEMALLOC
-	CHECK_INT(pp_setup(0), ==, PP_OK);
-	heap_wrap();
-#else
-	heap_wrap();
-	CHECK_INT(pp_setup(0), ==, PP_OK);
-#endif
-}
-
 static const struct {
 	const char *what;
 	bool to_pool, small;
@@ -832,11 +785,10 @@ TEST_ROWS(backup, out_of_memory_anywhere_is_none, sizeof sweeps / sizeof *sweeps
 		enum pp_status status;
 		unsigned failed;
 
-		heap.calls = heap.failed = 0;
-		heap.fail_at = n;
+		heap_plan(n, false);
 		status = pp_backup(from.pool, &options, &error);
 		failed = heap.failed;
-		heap.fail_at = 0;
+		heap_plan(0, false);
 		/* SQLite can do without some. */
 		CHECK_MSG(status == PP_OK || (failed > 0 && status == PP_NOMEM),
 		          "%s, call %u: %s: %s", sweeps[row].what, n, pp_status_name(status),

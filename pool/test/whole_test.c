@@ -136,10 +136,14 @@ TEST(exclusive, is_told_of_when_it_is_held_too_long_and_not_replaced)
 	                                              .age_ms = 100 },
 	                          &diary);
 	struct pp_lease lease = { 0 };
+	uint64_t opened;
 
 	acquire(f.pool, PP_EXCLUSIVE, &lease);
+	opened = stats(f.pool).opened;
 	later(&f, 3000);
 	later(&f, 1000);
+	CHECK_INT(stats(f.pool).opened, ==, opened);
+	CHECK(f.pool->anchor.db == NULL); /* Nothing beside it. */
 	CHECK_INT(stats(f.pool).overdue, ==, 1);
 	CHECK_INT(stats(f.pool).interrupted, ==, 1);
 	CHECK_INT(stats(f.pool).quarantined, ==, 0);
