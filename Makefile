@@ -117,7 +117,12 @@ one: $(B)/$(T)-tests ## Tests of T=pool|harness|reports whose name has A=word
 
 .PHONY: one check check-built check-all gate nightly help clean format install all
 check-built: $(TESTS) $(POOL_SO)
-	@for t in $(TESTS); do echo "$$t"; $(RUN.$(VARIANT)) $$t || exit 1; done
+	@for t in $(TESTS); do \
+		{ $(RUN.$(VARIANT)) $$t >$$t.log 2>&1; echo $$? >$$t.code; } & \
+	done; wait; \
+	for t in $(TESTS); do \
+		echo "$$t"; grep -v '^ ' $$t.log; codes="$$codes $$(cat $$t.code)"; \
+	done; [ "$$codes" = " 0 0 0" ]
 	@[ $(VARIANT) != release ] || ci/probes $(B)
 
 # What the gate runs, into build/gate/ anew each time. Every step is done, then judged together.
