@@ -138,7 +138,7 @@ gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
 	@$(MAKE) --no-print-directory VARIANT=valgrind all
 	@$(MAKE) --no-print-directory VARIANT=coverage all $(TESTS:$(B)/%=$(BUILD)/coverage/%)
 	@rm -rf $(GATE) && mkdir -p $(GATE)
-	@$(MAKE) --no-print-directory gate-load gate-pair gate-leaks gate-coverage
+	@$(MAKE) --no-print-directory -j1 gate-load gate-pair gate-leaks gate-coverage
 	@runs=$$(for run in load pair leaks coverage; do \
 		[ ! -f $(GATE)/runs/$$run/run.json ] || echo $(GATE)/runs/$$run; done); \
 	$(PP) report --out $(BUILD)/report $$runs >/dev/null; \

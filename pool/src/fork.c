@@ -21,7 +21,8 @@ static void page_make(void)
 	void *memory = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 	                    -1, 0);
 
-	if (memory != MAP_FAILED && madvise(memory, sizeof *page, MADV_WIPEONFORK) == 0)
+	/* Of MAP_FAILED madvise() says EINVAL. */
+	if (madvise(memory, sizeof *page, MADV_WIPEONFORK) == 0)
 		process_number = page = memory;
 	*page = 1;
 }

@@ -451,6 +451,7 @@ static void line_shut(struct line *line)
 		atomic_fetch_add(&line->waiting, 1);
 		for (struct waiter *w = line->head; w != NULL; w = w->next)
 			pthread_cond_signal(&w->wake);
+		pthread_cond_broadcast(&line->drained); /* And who waits for a whole lane. */
 	}
 	pthread_mutex_unlock(&line->mutex);
 }

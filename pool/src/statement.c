@@ -118,8 +118,8 @@ static void text_retire(struct statements *s, const struct statement *e)
 		(struct connection *)((char *)s - offsetof(struct connection, statements));
 	const char *text = atomic_exchange(&c->current_sql, NULL);
 
-	while (atomic_load(&c->peeked) == e->sql)
-		sched_yield();
+	for (; atomic_load(&c->peeked) == e->sql; sched_yield())
+		;
 	if (text != e->sql)
 		atomic_store_explicit(&c->current_sql, text, memory_order_release);
 }

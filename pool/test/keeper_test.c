@@ -98,6 +98,64 @@ TEST(keeper, does_not_grow_where_the_writer_is_waited_for)
 	pp_release(&reader);
 }
 
+/* The head of the line is a writer: how long the reader behind it has waited is what counts. */
+TEST(keeper, grows_for_a_reader_behind_a_writer)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 2, .readers_min = 1, .journal = PP_JOURNAL_DELETE },
+		NULL);
+	struct pp_lease first = { 0 }, writer = { 0 }, reader = { 0 };
+	struct elsewhere w = { f.pool, PP_WRITE, &writer }, r = { f.pool, PP_READ, &reader };
+	pthread_t threads[2];
+
+	acquire(f.pool, PP_READ, &first);
+	threads[0] = thread_start(acquire_there, &w);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	later(&f, 1000);
+	CHECK_INT(stats(f.pool).grown, ==, 0); /* No reader waits. */
+	threads[1] = thread_start(acquire_there, &r);
+	WAIT_FOR(stats(f.pool).read.waiting == 1);
+	later(&f, 1000);
+	CHECK_INT(stats(f.pool).grown, ==, 1);
+	pp_release(&first);
+	pthread_join(threads[0], NULL);
+	pp_release(&writer);
+	pthread_join(threads[1], NULL);
+	pp_release(&reader);
+}
+
+/* Too little memory: what is above the least goes, whatever idle_ms says. */
+TEST(keeper, gives_up_readers_when_memory_is_short)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 2, .idle_ms = PP_NEVER, .pool_bytes_soft = 65536 },
+		NULL);
+
+	CHECK_INT(pp_resize(f.pool, 1, 2, NULL), ==, PP_OK);
+	CHECK_INT(stats(f.pool).read.open, ==, 2);
+	later(&f, 1000);
+	CHECK_INT(stats(f.pool).read.open, ==, 1);
+}
+
+/* Every spare slot is taken by what does not come back. */
+TEST(keeper, renews_nothing_without_a_slot_to_open_it_in)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1, .age_ms = 1000 }, NULL);
+	struct slot *writers = f.pool->lanes[1].slots;
+
+	for (unsigned i = 1; i < WRITER_SLOTS; i++)
+		atomic_store(&writers[i].state, SLOT_NEXT);
+	later(&f, 2000);
+	CHECK_INT(stats(f.pool).renewed, ==, 1); /* The reader. */
+	for (unsigned i = 1; i < WRITER_SLOTS; i++)
+		atomic_store(&writers[i].state, SLOT_SPARE);
+	later(&f, 2000);
+	CHECK_INT(stats(f.pool).renewed, ==, 3);
+}
+
 TEST(keeper, stops_growing_at_readers)
 {
 	CLEANUP(fixture_close)
@@ -576,8 +634,10 @@ TEST(resize, makes_it_larger_and_smaller_while_it_is_used)
 	CHECK_INT(stats(f.pool).read.connections, ==,
 	          3); /* One of those lent goes when it is back. */
 	CHECK_INT(stats(f.pool).read.open, ==, 4);
+	must(pp_resize(f.pool, 1, 2, &error), &error);
+	CHECK_INT(stats(f.pool).read.connections, ==, 2);
 	release_all(leases, 4);
-	CHECK_INT(stats(f.pool).read.open, ==, 3);
+	CHECK_INT(stats(f.pool).read.open, ==, 2);
 	must(pp_resize(f.pool, 0, 1, &error), &error);
 	CHECK_INT(stats(f.pool).read.open, ==, 1);
 }

@@ -152,6 +152,21 @@ TEST_ROWS(mistake, asserts, sizeof mistakes / sizeof *mistakes)
 
 /* --- The clock ---------------------------------------------------------------------------- */
 
+/* A point in time before the clock's, which tests have moved on. */
+TEST(clock, does_not_wait_for_what_is_past)
+{
+	pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	pthread_cond_t cond;
+
+	clock_travel_ms(1000);
+	clock_cond_init(&cond);
+	pthread_mutex_lock(&mutex);
+	clock_wait(&cond, &mutex, 1);
+	pthread_mutex_unlock(&mutex);
+	pthread_cond_destroy(&cond);
+	CHECK_INT(clock_ns(), >, 1000000000);
+}
+
 static volatile sig_atomic_t alarms;
 
 static void on_alarm(int number)

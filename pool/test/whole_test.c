@@ -151,6 +151,35 @@ TEST(exclusive, is_told_of_when_it_is_held_too_long_and_not_replaced)
 	pp_release(&lease);
 }
 
+static atomic_bool refusing;
+
+static int refuse_when_told(sqlite3 *db, void *context)
+{
+	(void)db, (void)context;
+	return atomic_load(&refusing) ? SQLITE_AUTH : SQLITE_OK;
+}
+
+/* Its connection was dirty, and cannot be opened anew now: who comes next tries again. */
+TEST(exclusive, ends_also_when_nothing_can_be_opened)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = refuse_when_told });
+	struct pp_lease lease = { 0 };
+
+	acquire(f.pool, PP_READ, &lease);
+	sql(lease.db, "PRAGMA cache_size=10"); /* An empty slot is there, too. */
+	pp_release(&lease);
+	acquire(f.pool, PP_EXCLUSIVE, &lease);
+	sql(lease.db, "PRAGMA cache_size=10");
+	atomic_store(&refusing, true);
+	pp_release(&lease);
+	CHECK_INT(pp_acquire(f.pool, PP_WRITE, PP_FOREVER, &lease, NULL), ==, PP_SQLITE);
+	atomic_store(&refusing, false);
+	acquire(f.pool, PP_EXCLUSIVE, &lease);
+	pp_release(&lease);
+}
+
 /* --- Suspension --------------------------------------------------------------------------- */
 
 TEST(suspend, waits_for_leases_and_holds_everybody_until_resumed)
@@ -187,6 +216,57 @@ TEST(suspend, waits_for_leases_and_holds_everybody_until_resumed)
 	pp_release(&lease);
 	CHECK_INT(pp_suspend(f.pool, PP_FOREVER), ==, PP_OK);
 	CHECK_INT(pp_resume(f.pool), ==, PP_OK);
+}
+
+struct suspender {
+	struct pp_pool *pool;
+	atomic_bool started;
+	enum pp_status status;
+};
+
+static void *suspend_it(void *context)
+{
+	struct suspender *s = context;
+
+	atomic_store(&s->started, true);
+	s->status = pp_suspend(s->pool, PP_FOREVER);
+	return NULL;
+}
+
+TEST(suspend, ends_when_the_pool_closes)
+{
+	struct fixture f = fixture_open(2);
+	struct suspender s = { .pool = f.pool };
+	struct pp_lease lease = { 0 };
+	pthread_t thread;
+
+	acquire(f.pool, PP_READ, &lease);
+	thread = thread_start(suspend_it, &s);
+	WAIT_FOR(atomic_load(&f.pool->suspended) == SUSPENDED_SOON);
+	CHECK_INT(pp_close(f.pool, PP_NO_WAIT, NULL), ==, PP_LEASED);
+	pthread_join(thread, NULL);
+	CHECK_INT(s.status, ==, PP_CLOSED);
+	pp_release(&lease);
+	CHECK_INT(pp_close(f.pool, PP_FOREVER, NULL), ==, PP_OK);
+	fixture_remove(&f);
+}
+
+/* He holds something, but of another pool: waiting is no circle. */
+TEST(suspend, waits_for_others_beside_leases_of_another_pool)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	CLEANUP(fixture_close)
+	struct fixture other =
+		fixture_config((struct pp_config){ .path = "file:/other?vfs=memdb", .readers = 1 });
+	struct pp_lease here = { 0 }, there = { 0 };
+
+	acquire_elsewhere(f.pool, PP_READ, &here);
+	acquire(other.pool, PP_READ, &there);
+	CHECK_INT(pp_suspend(f.pool, pp_in_ms(20)), ==, PP_TIMEOUT);
+	pp_release(&here);
+	CHECK_INT(pp_suspend(f.pool, PP_FOREVER), ==, PP_OK);
+	CHECK_INT(pp_resume(f.pool), ==, PP_OK);
+	pp_release(&there);
 }
 
 /* --- Circles ------------------------------------------------------------------------------ */
