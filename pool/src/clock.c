@@ -70,6 +70,14 @@ void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_ns)
 		pthread_cond_timedwait(cond, mutex, &until);
 }
 
+bool clock_lock(pthread_mutex_t *mutex, uint64_t until_ns)
+{
+	uint64_t travelled = atomic_load_explicit(&travelled_ns, memory_order_relaxed);
+	struct timespec until = timespec_of(until_ns > travelled ? until_ns - travelled : 0);
+
+	return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until) == 0;
+}
+
 static void look_again(struct pp_pool *pool, void *context)
 {
 	(void)context;

@@ -144,7 +144,7 @@ static int on_busy(void *context, int calls)
 	until = c->busy_until_ns < c->deadline_ns ? c->busy_until_ns : c->deadline_ns;
 	if (now >= until || connection_stop(c, now) != STOP_NOT)
 		return 0;
-	if (c == &c->pool->anchor && atomic_load(&c->pool->keeper.stopping))
+	if (!c->lent && atomic_load(&c->pool->keeper.stopping))
 		return 0;
 	interval = c->has_turn ? TURN_INTERVAL_NS : BUSY_INTERVAL_NS;
 	clock_sleep_ns(until - now < interval ? until - now : interval);

@@ -39,6 +39,7 @@ void process_begin(void)
 	mutexes_after_fork();
 	memory_after_fork();
 	vfs_after_fork();
+	statements_after_fork();
 	pool_after_fork();
 	*page = ++last;
 }

@@ -252,7 +252,7 @@ static enum pp_status open_kept(struct pp_pool *pool, enum pp_lane which, unsign
 	enum pp_status status = PP_OK;
 
 	for (unsigned i = 0; status == PP_OK && i < lane_used(lane) && most > 0; i++)
-		if (atomic_load(&lane->slots[i].state) == SLOT_KEPT) {
+		if (atomic_load(&lane->slots[i].state) == SLOT_HELD) {
 			status = slot_open(&lane->slots[i], until, error);
 			most--;
 		}
@@ -304,12 +304,15 @@ static enum pp_status open_anew(struct pp_pool *pool, uint64_t until, struct pp_
 static enum pp_status open_suspended(struct pp_pool *pool, uint64_t until, struct pp_error *error)
 {
 	enum pp_status status;
-	bool may;
 
 	pthread_mutex_lock(&pool->keep_mutex);
-	may = atomic_load(&pool->suspended) == SUSPENDED && !atomic_load(&pool->keeper.stopping);
-	status = may ? open_anew(pool, until, error)
-	             : error_set(error, PP_CLOSED, "reopen", "pp_close() was called");
+	if (atomic_load(&pool->keeper.stopping))
+		status = error_set(error, PP_CLOSED, "reopen", "pp_close() was called");
+	else if (atomic_load(&pool->suspended) != SUSPENDED)
+		status = error_set(error, PP_MISUSE, "reopen",
+		                   "another thread resumed the pool meanwhile");
+	else
+		status = open_anew(pool, until, error);
 	pthread_mutex_unlock(&pool->keep_mutex);
 	return status;
 }

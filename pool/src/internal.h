@@ -170,8 +170,9 @@ enum slot_state {
 	SLOT_EMPTY, /* No connection is open; whoever claims it opens one. */
 	SLOT_IDLE,
 	SLOT_LEASED,
-	SLOT_KEPT,  /* Held by the pool itself: upkeep works on it, or the whole lane is held. */
+	SLOT_KEPT,  /* Upkeep or pp_check() works on it. */
 	SLOT_NEXT,  /* Being opened, or waiting to take the place of one still lent. */
+	SLOT_HELD,  /* With its whole lane (lane_hold). */
 	SLOT_CLOSED /* Taken out by pp_close(), for good. */
 };
 
@@ -239,6 +240,7 @@ struct line {
 	struct waiter *head, *tail;
 	unsigned count;
 	bool closing;     /* Nobody enters; the closer waits for drained. */
+	unsigned aside;   /* Those who wait beside the line (line_wait_alone). */
 	bool held[LANES]; /* Nobody is served: somebody waits for the whole lane (lane_hold). */
 	pthread_cond_t drained;
 	struct codel codel;
@@ -288,7 +290,7 @@ struct histogram {
 /* --- The state of the upkeep's parts ------------------------------------------------------- */
 
 /* keeper.c */
-enum { DUTIES = 6 };
+enum { DUTIES = 6, UPKEEP_MS = 1000 /* At the latest it is looked again then. */ };
 
 struct keeper {
 	pthread_t thread;
@@ -403,6 +405,8 @@ unsigned line_close(struct pp_pool *pool, uint64_t deadline_ns);
  */
 enum pp_status lane_hold(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline until);
 void lane_unhold(struct pp_pool *pool, enum pp_lane lane);
+/* Until this thread's is the only writer that is lent: none is out in quarantine. */
+enum pp_status line_wait_alone(struct pp_pool *pool, struct pp_deadline until);
 /* One slot, for the pool itself: from a state to SLOT_KEPT. Back by line_give_back(). */
 bool slot_keep(struct slot *slot, enum slot_state from);
 unsigned lane_count_in(const struct lane *lane, enum slot_state state);
@@ -458,7 +462,7 @@ enum pp_status size_add(struct pp_pool *pool, enum pp_lane lane, struct pp_error
 /* A spare slot, in SLOT_NEXT, without a connection. NULL: there is none. */
 struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane lane);
 /* Another connection takes the place of one that is lent and stuck. */
-void size_quarantine(struct pp_pool *pool, struct slot *slot);
+void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generation);
 /* What a fate that is not FATE_KEEP wants done; the caller holds the slot. */
 void size_obey(struct pp_pool *pool, struct slot *slot);
 /* The keeper's connection, if it is not there. */
@@ -468,6 +472,8 @@ enum pp_status anchor_open(struct pp_pool *pool, struct pp_error *reterr_error);
 
 enum pp_status exclusive_begin(struct pp_pool *pool, struct slot *writer, struct pp_deadline until);
 void exclusive_end(struct pp_pool *pool, struct slot *writer);
+/* This thread has a reader, for which it would wait itself. */
+bool exclusive_is_hopeless(const struct pp_pool *pool);
 /* Before closing: a suspended pool's slots can be taken out again. */
 void suspension_end(struct pp_pool *pool);
 
@@ -546,6 +552,7 @@ void process_begin(void);
 /* In a child, called by process_begin(): what threads of the parent may have held. */
 void pool_after_fork(void);
 void vfs_after_fork(void);
+void statements_after_fork(void);
 
 static inline bool pool_forked(const struct pp_pool *pool)
 {
@@ -592,6 +599,8 @@ void pools_visit(void (*visit)(struct pp_pool *pool, void *context), void *conte
 bool registry_rename(struct pp_pool *pool, dev_t device, ino_t inode);
 /* Waits on cond until deadline_ns (UINT64_MAX: for ever). */
 void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t deadline_ns);
+/* false: the point in time passed first. */
+bool clock_lock(pthread_mutex_t *mutex, uint64_t until_ns);
 void clock_cond_init(pthread_cond_t *cond);
 
 /* --- error.c ------------------------------------------------------------------------------ */

@@ -21,9 +21,6 @@ static const struct duty {
 	{ size_keep, true },      { wal_keep, true },      { turn_keep, false },
 };
 
-/* A lease that is lent now becomes overdue without anybody being told: so often it is looked. */
-enum { LOOK_MS = 1000 };
-
 bool pool_is_held(struct pp_pool *pool)
 {
 	return atomic_load(&pool->suspended) != SUSPENDED_NOT ||
@@ -33,7 +30,7 @@ bool pool_is_held(struct pp_pool *pool)
 static uint64_t keep(struct pp_pool *pool, bool all)
 {
 	bool alone = pool_is_held(pool);
-	uint64_t now = clock_coarse_ms(), due = now + LOOK_MS;
+	uint64_t now = clock_coarse_ms(), due = now + UPKEEP_MS;
 
 	for (unsigned i = 0; i < DUTIES; i++) {
 		uint64_t *at = &pool->keeper.due_ms[i];

@@ -198,6 +198,8 @@ enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_
 		return tripped(pool, lane, error);
 	if (token_cancelled(deadline.token))
 		return refuse(pool, lane, PP_CANCELLED, clock_ns(), error);
+	if (lane == PP_EXCLUSIVE && exclusive_is_hopeless(pool))
+		return refuse(pool, lane, PP_WOULD_DEADLOCK, clock_ns(), error);
 	PROBE_ACQUIRE_START(pool, lane);
 	slot = line_claim(pool, of);
 	if (slot == NULL || lane == PP_EXCLUSIVE) {
@@ -294,7 +296,7 @@ void lease_release(struct pp_lease *lease)
 	atomic_store_explicit(&slot->holder, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->connection.current_sql, NULL, memory_order_relaxed);
 	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
-	atomic_store_explicit(&slot->generation, lease->generation + 1, memory_order_relaxed);
+	atomic_store(&slot->generation, lease->generation + 1); /* See size_quarantine(). */
 	*lease = (struct pp_lease){ 0 };
 	if (atomic_load(&slot->fate) != FATE_KEEP)
 		size_obey(pool, slot);

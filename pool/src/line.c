@@ -31,6 +31,7 @@ void line_init(struct line *line)
 	line->count = 0;
 	line->closing = false;
 	line->held[0] = line->held[1] = false;
+	line->aside = 0;
 	line->codel = (struct codel){ 0 };
 	atomic_store(&line->waiting, 0);
 	atomic_store(&line->strict, false);
@@ -230,6 +231,7 @@ static void serve(struct pp_pool *pool, struct line *line)
 		line->lanes[head->lane - PP_READ].handovers++;
 		pthread_cond_signal(&head->wake);
 	}
+	line->codel = (struct codel){ 0 }; /* Nobody waits. */
 	atomic_store_explicit(&line->strict, line->held[0] || line->held[1], memory_order_relaxed);
 }
 
@@ -327,6 +329,7 @@ static bool any_may_come(const struct pp_pool *pool, const struct lane *lane, in
 {
 	for (unsigned i = lane_used(lane); i-- > 0;)
 		if (atomic_load(&lane->slots[i].state) != SLOT_SPARE &&
+		    atomic_load(&lane->slots[i].state) != SLOT_NEXT &&
 		    may_come(pool, &lane->slots[i], self, lane_may))
 			return true;
 	return false;
@@ -348,6 +351,10 @@ static bool is_hopeless(const struct pp_pool *pool, enum pp_lane lane, int self)
 {
 	bool may[LANES] = { false, false };
 
+	/* One more can be opened. */
+	if (lane == PP_READ && !pool->gated &&
+	    lane_size(&pool->lanes[0]) < atomic_load_explicit(&pool->readers, memory_order_relaxed))
+		return false;
 	for (unsigned round = 0; round < LANES; round++)
 		for (unsigned l = 0; l < LANES; l++)
 			may[l] = any_may_come(pool, &pool->lanes[l], self, may) &&
@@ -379,7 +386,7 @@ static enum pp_status enter(struct pp_pool *pool, struct line *line, struct wait
 		status = PP_CLOSED;
 	else if (holds && is_hopeless(pool, waiter->lane, waiter->thread))
 		status = PP_WOULD_DEADLOCK;
-	else if (line->count >= pool->config.line_max)
+	else if (line->lanes[waiter->lane - PP_READ].waiting >= pool->config.line_max)
 		status = PP_OVERLOADED;
 	else
 		enqueue(line, waiter);
@@ -473,18 +480,25 @@ static unsigned lane_take(struct lane *lane, enum slot_state to)
 	return out;
 }
 
-/* Until nothing is lent, or the deadline. Those who stood in the line have been woken and leave at
- * once, deadline or not; until then they are in it. */
-static unsigned lane_drain(struct lane *lane, uint64_t deadline)
+/* Until nothing is lent, or the deadline; then how many are. Those who stood in the line, or waited
+ * for a whole lane, have been woken and leave at once, deadline or not; until then they are in it.
+ * An exclusive lease has the readers, and counts as the one writer that it is. */
+static unsigned lane_drain(struct pp_pool *pool, struct lane *lane, uint64_t deadline)
 {
 	struct line *line = lane->line;
-	unsigned lent;
+	unsigned leased;
+	bool out;
 
 	pthread_mutex_lock(&line->mutex);
-	while ((lent = lane_take(lane, SLOT_CLOSED)) > 0 ? clock_ns() < deadline : line->count > 0)
-		clock_wait(&line->drained, &line->mutex, lent > 0 ? deadline : UINT64_MAX);
+	for (;;) {
+		out = lane_take(lane, SLOT_CLOSED) > 0 || line->held[0] || line->held[1];
+		if (out ? clock_ns() >= deadline : line->count + line->aside == 0)
+			break;
+		clock_wait(&line->drained, &line->mutex, out ? deadline : UINT64_MAX);
+	}
 	pthread_mutex_unlock(&line->mutex);
-	return lent;
+	leased = lane_count_in(lane, SLOT_LEASED);
+	return out && leased == 0 ? atomic_load(&pool->exclusive) == NULL : leased;
 }
 
 unsigned line_close(struct pp_pool *pool, uint64_t deadline)
@@ -494,7 +508,7 @@ unsigned line_close(struct pp_pool *pool, uint64_t deadline)
 	for (unsigned l = 0; l < LANES; l++)
 		line_shut(pool->lanes[l].line);
 	for (unsigned l = 0; l < LANES; l++)
-		lent += lane_drain(&pool->lanes[l], deadline);
+		lent += lane_drain(pool, &pool->lanes[l], deadline);
 	return lent;
 }
 
@@ -552,7 +566,7 @@ static void lane_put_back(struct pp_pool *pool, enum pp_lane which)
 	for (unsigned i = lane_used(lane); i-- > 0;) {
 		struct slot *slot = &lane->slots[i];
 
-		if (atomic_load(&slot->state) == SLOT_KEPT)
+		if (atomic_load(&slot->state) == SLOT_HELD)
 			atomic_store(&slot->state,
 			             atomic_load(&slot->open) ? SLOT_IDLE : SLOT_EMPTY);
 	}
@@ -569,10 +583,32 @@ enum pp_status lane_hold(struct pp_pool *pool, enum pp_lane which, struct pp_dea
 	line->held[which - PP_READ] = true;
 	atomic_store_explicit(&line->strict, true, memory_order_relaxed);
 	atomic_fetch_add(&line->waiting, 1); /* As a waiter: givers come to serve. */
-	while (lane_take(lane, SLOT_KEPT) > 0 && (status = hold_ended(line, until)) == PP_OK)
+	while (line->closing || lane_take(lane, SLOT_HELD) > 0) {
+		status = hold_ended(line, until);
+		if (status != PP_OK)
+			break;
 		clock_wait(&line->drained, &line->mutex, until.ns);
+	}
 	if (status != PP_OK)
 		lane_put_back(pool, which);
+	pthread_mutex_unlock(&line->mutex);
+	return status;
+}
+
+enum pp_status line_wait_alone(struct pp_pool *pool, struct pp_deadline until)
+{
+	struct lane *lane = pool_lane(pool, PP_WRITE);
+	struct line *line = lane->line;
+	enum pp_status status = PP_OK;
+
+	pthread_mutex_lock(&line->mutex);
+	line->aside++;
+	atomic_fetch_add(&line->waiting, 1);
+	while (lane_count_in(lane, SLOT_LEASED) > 1 && (status = hold_ended(line, until)) == PP_OK)
+		clock_wait(&line->drained, &line->mutex, until.ns);
+	atomic_fetch_sub(&line->waiting, 1);
+	line->aside--;
+	pthread_cond_broadcast(&line->drained);
 	pthread_mutex_unlock(&line->mutex);
 	return status;
 }

@@ -93,6 +93,7 @@ void size_obey(struct pp_pool *pool, struct slot *slot)
 	}
 	if (slot->connection.db != NULL)
 		slot_close(slot, why(fate));
+	atomic_store(&slot->fate, FATE_KEEP);
 	line_give_back(pool, slot, SLOT_SPARE);
 }
 
@@ -113,17 +114,22 @@ static void doom(struct pp_pool *pool, struct slot *slot, enum fate fate)
 	obey_late(pool, slot);
 }
 
-void size_quarantine(struct pp_pool *pool, struct slot *slot)
+/* His, and no later one's: who gives back changes the generation before he looks at the fate, and
+ * here the fate is set before the generation is looked at, all seq_cst. */
+void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generation)
 {
-	struct slot *next = atomic_load(&slot->fate) == FATE_REPLACE ? slot->successor : NULL;
+	unsigned before = atomic_exchange(&slot->fate, FATE_QUARANTINED);
 	struct pp_error error;
 
-	event_send(pool, PP_EVENT_QUARANTINED, slot, "%s", "");
+	if (atomic_load(&slot->generation) != generation) {
+		atomic_store(&slot->fate, before);
+		return; /* It has just come back. */
+	}
 	count(&pool->counters.quarantined);
-	doom(pool, slot, FATE_QUARANTINED);
-	if (next != NULL)
-		line_give_back(pool, next, SLOT_IDLE);
-	else if (size_add(pool, slot->connection.lane, &error) != PP_OK)
+	event_send(pool, PP_EVENT_QUARANTINED, slot, "%s", "");
+	if (before == FATE_REPLACE)
+		line_give_back(pool, slot->successor, SLOT_IDLE);
+	else if (before == FATE_KEEP && size_add(pool, slot->connection.lane, &error) != PP_OK)
 		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "no replacement: %s", error.message);
 }
 
@@ -255,34 +261,6 @@ static uint64_t renew_old(struct pp_pool *pool, uint64_t now_ms)
 	return due;
 }
 
-/* What failed to open earlier: the anchor, a replacement, one of the least number. */
-static void fill_up(struct pp_pool *pool)
-{
-	unsigned least = atomic_load_explicit(&pool->readers_min, memory_order_relaxed);
-
-	anchor_open(pool, NULL);
-	if (lane_size(pool_lane(pool, PP_WRITE)) == 0)
-		size_add(pool, PP_WRITE, NULL);
-	while (lane_size(pool_lane(pool, PP_READ)) < least)
-		if (size_add(pool, PP_READ, NULL) != PP_OK)
-			break;
-}
-
-uint64_t size_keep(struct pp_pool *pool, uint64_t now_ms)
-{
-	uint64_t due, renewal;
-
-	if (atomic_load(&pool->tripped))
-		return UINT64_MAX;
-	fill_up(pool);
-	grow(pool);
-	due = shrink(pool, now_ms);
-	renewal = renew_old(pool, now_ms);
-	return renewal < due ? renewal : due;
-}
-
-/* --- Resizing ----------------------------------------------------------------------------- */
-
 static void drop_surplus(struct pp_pool *pool, unsigned most)
 {
 	struct lane *lane = pool_lane(pool, PP_READ);
@@ -294,6 +272,44 @@ static void drop_surplus(struct pp_pool *pool, unsigned most)
 		    atomic_load(&lane->slots[i].fate) == FATE_KEEP)
 			doom(pool, &lane->slots[i], FATE_DROP);
 }
+
+/* What failed to open earlier: the anchor, a replacement, one of the least number. Whether all are
+ * there. */
+static bool fill_up(struct pp_pool *pool)
+{
+	unsigned least = atomic_load_explicit(&pool->readers_min, memory_order_relaxed);
+	enum pp_status status = anchor_open(pool, NULL);
+
+	if (status == PP_OK && lane_size(pool_lane(pool, PP_WRITE)) == 0)
+		status = size_add(pool, PP_WRITE, NULL);
+	while (status == PP_OK && lane_size(pool_lane(pool, PP_READ)) < least)
+		status = size_add(pool, PP_READ, NULL);
+	return status == PP_OK;
+}
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+uint64_t size_keep(struct pp_pool *pool, uint64_t now_ms)
+{
+	uint64_t due;
+
+	if (atomic_load(&pool->tripped))
+		return UINT64_MAX;
+	drop_surplus(pool, atomic_load_explicit(&pool->readers, memory_order_relaxed));
+	due = fill_up(pool) ? UINT64_MAX : now_ms + UPKEEP_MS;
+	grow(pool);
+	/* Who waits but not yet long enough does not ask again, nor does who could not be helped.
+	 */
+	if (line_head_wait_ns(pool, PP_READ) > 0)
+		due = now_ms + pool->config.grow_ms;
+	due = sooner(due, shrink(pool, now_ms));
+	return sooner(due, renew_old(pool, now_ms));
+}
+
+/* --- Resizing ----------------------------------------------------------------------------- */
 
 static enum pp_status resize(struct pp_pool *pool, unsigned least, unsigned most,
                              struct pp_error *error)
@@ -308,6 +324,8 @@ static enum pp_status resize(struct pp_pool *pool, unsigned least, unsigned most
 		                 least, most, PP_READERS_MAX);
 	atomic_store(&pool->readers, most);
 	atomic_store(&pool->readers_min, least);
+	if (pool_is_held(pool))
+		return PP_OK; /* The slots are somebody's; the keeper does it afterwards. */
 	drop_surplus(pool, most);
 	while (status == PP_OK && lane_size(pool_lane(pool, PP_READ)) < least)
 		status = size_add(pool, PP_READ, error);
@@ -327,5 +345,6 @@ enum pp_status pp_resize(struct pp_pool *pool, unsigned readers_min, unsigned re
 	else
 		status = resize(pool, readers_min, readers, reterr_error);
 	pthread_mutex_unlock(&pool->keep_mutex);
+	keeper_poke(pool); /* Somebody may be waiting for more. */
 	return status;
 }

@@ -124,9 +124,16 @@ static void text_retire(struct statements *s, const struct statement *e)
 		atomic_store_explicit(&c->current_sql, text, memory_order_release);
 }
 
+static pthread_mutex_t one_reader = PTHREAD_MUTEX_INITIALIZER; /* Nothing is under it. */
+
+/* In a child: a thread of the parent's may have been reading. */
+void statements_after_fork(void)
+{
+	pthread_mutex_init(&one_reader, NULL);
+}
+
 void connection_sql(struct connection *c, char *sql, size_t size)
 {
-	static pthread_mutex_t one_reader = PTHREAD_MUTEX_INITIALIZER; /* Nothing is under it. */
 	const char *text;
 
 	pthread_mutex_lock(&one_reader);

@@ -115,6 +115,7 @@ static enum pp_connection_state state_of(const struct slot *slot)
 		return atomic_load(&slot->fate) == FATE_QUARANTINED ? PP_CONNECTION_QUARANTINED
 		                                                    : PP_CONNECTION_LENT;
 	case SLOT_KEPT:
+	case SLOT_HELD:
 	case SLOT_NEXT:
 		return PP_CONNECTION_KEPT;
 	default:
@@ -302,7 +303,7 @@ static void line_check(struct pp_pool *pool, struct line *line, struct findings 
 		last = w;
 	}
 	said = line->count;
-	others = line->closing + line->held[0] + line->held[1];
+	others = line->closing + line->held[0] + line->held[1] + line->aside;
 	waiting = atomic_load(&line->waiting);
 	by_lane = line->lanes[0].waiting + line->lanes[1].waiting;
 	if (last != line->tail)

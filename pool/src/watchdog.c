@@ -78,13 +78,14 @@ static uint64_t watch(struct pp_pool *pool, struct slot *slot, uint64_t now_ms)
 		return slot->interrupted_ms + c->lease_grace_ms;
 	/* Not while somebody waits for a whole lane, or has it: no other connection would help. */
 	if (!pool_is_held(pool))
-		size_quarantine(pool, slot);
+		size_quarantine(pool, slot, generation);
 	return due;
 }
 
+/* A lease that is lent from now on becomes overdue without anybody being told. */
 uint64_t watchdog_keep(struct pp_pool *pool, uint64_t now_ms)
 {
-	uint64_t due = UINT64_MAX;
+	uint64_t due = now_ms + UPKEEP_MS;
 
 	for (unsigned l = 0; l < LANES; l++)
 		for (unsigned i = lane_used(&pool->lanes[l]); i-- > 0;) {

@@ -11,7 +11,7 @@
 
 /* --- The exclusive lease ------------------------------------------------------------------ */
 
-static bool holds_reader(const struct pp_pool *pool)
+bool exclusive_is_hopeless(const struct pp_pool *pool)
 {
 	const struct lane *lane = &pool->lanes[0];
 	int self = thread_number();
@@ -22,45 +22,75 @@ static bool holds_reader(const struct pp_pool *pool)
 	return false;
 }
 
+/* What was to take the place of an old one does not: it is renewed another time. */
+static void drop_successors(struct pp_pool *pool, struct lane *lane)
+{
+	for (unsigned i = lane_used(lane); i-- > 0;) {
+		struct slot *slot = &lane->slots[i];
+
+		if (atomic_load(&slot->fate) != FATE_REPLACE)
+			continue;
+		slot_close(slot->successor, "an exclusive lease");
+		line_give_back(pool, slot->successor, SLOT_SPARE);
+		atomic_store(&slot->fate, FATE_KEEP);
+	}
+}
+
 /* With no other connection open even the journal mode can be changed. memdb's store would go. */
 static void close_others(struct pp_pool *pool)
 {
 	struct lane *lane = pool_lane(pool, PP_READ);
 
+	for (unsigned l = 0; l < LANES; l++)
+		drop_successors(pool, &pool->lanes[l]);
 	for (unsigned i = lane_used(lane); i-- > 0;)
-		if (atomic_load(&lane->slots[i].state) == SLOT_KEPT &&
+		if (atomic_load(&lane->slots[i].state) == SLOT_HELD &&
 		    lane->slots[i].connection.db != NULL)
 			slot_close(&lane->slots[i], "an exclusive lease");
 	if (!pool->identity.memdb && pool->anchor.db != NULL)
 		connection_close(&pool->anchor);
 }
 
-static void exclusive_set(struct pp_pool *pool, struct slot *writer)
+/* Upkeep leaves the slots alone from here on; it may be in the middle of something. The lease may
+ * have been taken for stuck meanwhile, and another one be exclusive. */
+static enum pp_status exclusive_claim(struct pp_pool *pool, struct slot *writer, uint64_t until_ns)
+{
+	enum pp_status status = PP_TIMEOUT;
+
+	if (!clock_lock(&pool->keep_mutex, until_ns))
+		return PP_TIMEOUT;
+	if (atomic_load(&writer->fate) != FATE_QUARANTINED &&
+	    atomic_load(&pool->exclusive) == NULL) {
+		atomic_store_explicit(&pool->exclusive, writer, memory_order_relaxed);
+		status = PP_OK;
+	}
+	pthread_mutex_unlock(&pool->keep_mutex);
+	return status;
+}
+
+static void exclusive_drop(struct pp_pool *pool)
 {
 	pthread_mutex_lock(&pool->keep_mutex);
-	if (writer != NULL)
-		atomic_store_explicit(&pool->exclusive, writer, memory_order_relaxed);
-	else
-		anchor_open(pool, NULL); /* If it cannot be, the keeper tries again. */
-	if (writer == NULL)
-		health_note(pool); /* It may have another WAL now. */
-	atomic_store_explicit(&pool->exclusive, writer, memory_order_relaxed);
+	anchor_open(pool, NULL); /* If it cannot be, the keeper tries again. */
+	health_note(pool);       /* It may have another WAL now. */
+	atomic_store_explicit(&pool->exclusive, NULL, memory_order_relaxed);
 	pthread_mutex_unlock(&pool->keep_mutex);
 }
 
 enum pp_status exclusive_begin(struct pp_pool *pool, struct slot *writer, struct pp_deadline until)
 {
-	enum pp_status status;
+	enum pp_status status = exclusive_claim(pool, writer, until.ns);
 
-	if (holds_reader(pool))
-		return PP_WOULD_DEADLOCK;
-	exclusive_set(pool, writer);
-	status = lane_hold(pool, PP_READ, until);
+	if (status != PP_OK)
+		return status;
+	status = line_wait_alone(pool, until);
+	if (status == PP_OK)
+		status = lane_hold(pool, PP_READ, until);
 	if (status != PP_OK) {
-		exclusive_set(pool, NULL);
+		exclusive_drop(pool);
 		return status;
 	}
-	close_others(pool); /* Upkeep leaves them alone: pool->exclusive. */
+	close_others(pool);
 	return PP_OK;
 }
 
@@ -71,24 +101,25 @@ void exclusive_end(struct pp_pool *pool, struct slot *writer)
 	if (writer->connection.db == NULL &&
 	    connection_open(&writer->connection, UINT64_MAX, NULL) == PP_OK)
 		atomic_store_explicit(&writer->open, 1, memory_order_relaxed);
-	exclusive_set(pool, NULL);
+	exclusive_drop(pool);
 	lane_unhold(pool, PP_READ);
 }
 
 /* --- Suspending --------------------------------------------------------------------------- */
 
 static enum pp_status suspension_change(struct pp_pool *pool, enum suspension from,
-                                        enum suspension to)
+                                        uint64_t until_ns)
 {
 	enum pp_status status = PP_OK;
 
-	pthread_mutex_lock(&pool->keep_mutex);
+	if (!clock_lock(&pool->keep_mutex, until_ns))
+		return PP_TIMEOUT;
 	if (atomic_load(&pool->keeper.stopping))
 		status = PP_CLOSED;
 	else if (atomic_load(&pool->suspended) != from)
 		status = PP_MISUSE;
 	else
-		atomic_store(&pool->suspended, to);
+		atomic_store(&pool->suspended, SUSPENDED_SOON);
 	pthread_mutex_unlock(&pool->keep_mutex);
 	return status;
 }
@@ -112,6 +143,22 @@ static enum pp_status lanes_hold(struct pp_pool *pool, struct pp_deadline until)
 	return status;
 }
 
+/* Unless the pool is being closed, which has given up the suspension. */
+static enum pp_status suspension_hold(struct pp_pool *pool, struct pp_deadline until)
+{
+	enum suspension soon = SUSPENDED_SOON;
+	enum pp_status status = lanes_hold(pool, until);
+
+	if (status != PP_OK) {
+		atomic_store(&pool->suspended, SUSPENDED_NOT);
+		return status;
+	}
+	if (atomic_compare_exchange_strong(&pool->suspended, &soon, SUSPENDED))
+		return PP_OK;
+	lanes_unhold(pool);
+	return PP_CLOSED;
+}
+
 enum pp_status pp_suspend(struct pp_pool *pool, struct pp_deadline deadline)
 {
 	enum pp_status status;
@@ -120,12 +167,9 @@ enum pp_status pp_suspend(struct pp_pool *pool, struct pp_deadline deadline)
 		return PP_FORKED;
 	if (lease_is_mine(pool))
 		return PP_WOULD_DEADLOCK;
-	status = suspension_change(pool, SUSPENDED_NOT, SUSPENDED_SOON);
-	if (status != PP_OK)
-		return status;
-	status = lanes_hold(pool, deadline_fix(pool, deadline));
-	atomic_store(&pool->suspended, status == PP_OK ? SUSPENDED : SUSPENDED_NOT);
-	return status;
+	deadline = deadline_fix(pool, deadline);
+	status = suspension_change(pool, SUSPENDED_NOT, deadline.ns);
+	return status == PP_OK ? suspension_hold(pool, deadline) : status;
 }
 
 enum pp_status pp_resume(struct pp_pool *pool)
@@ -134,9 +178,12 @@ enum pp_status pp_resume(struct pp_pool *pool)
 
 	if (pool_forked(pool))
 		return PP_FORKED;
-	status = suspension_change(pool, SUSPENDED, SUSPENDED_NOT);
-	if (status == PP_OK)
+	status = suspension_change(pool, SUSPENDED, UINT64_MAX);
+	if (status == PP_OK) {
 		lanes_unhold(pool);
+		atomic_store(&pool->suspended, SUSPENDED_NOT);
+		keeper_poke(pool); /* It has left the slots alone. */
+	}
 	return status;
 }
 

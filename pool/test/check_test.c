@@ -117,7 +117,7 @@ static void mistake_generation(struct pp_pool *pool, bool on)
 
 static void invent_state(struct pp_pool *pool, bool on)
 {
-	atomic_store(&pool->lanes[0].slots[0].state, on ? 7u : SLOT_IDLE);
+	atomic_store(&pool->lanes[0].slots[0].state, on ? 8u : SLOT_IDLE);
 }
 
 static void count_one_waiter_more(struct pp_pool *pool, bool on)
@@ -173,7 +173,7 @@ static const struct {
 	{ lose_connection, "reader 0: idle without a connection\n", 1 },
 	{ forget_that_it_is_open, "reader 0: idle without a connection\n", 1 },
 	{ mistake_generation, "reader 0: idle with the generation of a lent one, ", 1 },
-	{ invent_state, "reader 0: state 7 is none\n", 1 },
+	{ invent_state, "reader 0: state 8 is none\n", 1 },
 	{ count_one_waiter_more, "line 0: 0 stand in it, 1 counted, 0 by lane, 0 published\n", 1 },
 	{ count_one_in_the_lane_more, "line 1: 0 stand in it, 0 counted, 1 by lane, 0 published\n",
 	  1 },

@@ -681,8 +681,9 @@ enum pp_event_kind {
 enum { PP_FRAMES_MAX = 16 };
 
 /*
- * What happened. Called in the thread in which it did, with no lock held; it may read statistics
- * of the pool, and must not acquire or close. Nothing in it outlives the call.
+ * What happened. Called in the thread in which it did, with no lock that a borrower needs. It may
+ * read statistics, connections, histograms and metrics of the pool, and cancel tokens; every other
+ * call on the same pool may wait for its own caller. Nothing in it outlives the call.
  */
 struct pp_event {
 	enum pp_event_kind kind;
