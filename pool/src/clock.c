@@ -70,12 +70,31 @@ void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_ns)
 		pthread_cond_timedwait(cond, mutex, &until);
 }
 
-bool clock_lock(pthread_mutex_t *mutex, uint64_t until_ns)
+#ifdef __SANITIZE_THREAD__
+/* tsan does not know pthread_mutex_clocklock(): it would take the lock for not held. */
+static int lock_until(pthread_mutex_t *mutex, uint64_t ns)
+{
+	struct timespec until;
+	uint64_t now = clock_ns(), left = ns > now ? ns - now : 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	left = left > (uint64_t)NS_PER_S * 1000000 ? (uint64_t)NS_PER_S * 1000000 : left;
+	until = timespec_of((uint64_t)until.tv_sec * NS_PER_S + (uint64_t)until.tv_nsec + left);
+	return pthread_mutex_timedlock(mutex, &until);
+}
+#else
+static int lock_until(pthread_mutex_t *mutex, uint64_t ns)
 {
 	uint64_t travelled = atomic_load_explicit(&travelled_ns, memory_order_relaxed);
-	struct timespec until = timespec_of(until_ns > travelled ? until_ns - travelled : 0);
+	struct timespec until = timespec_of(ns > travelled ? ns - travelled : 0);
 
-	return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until) == 0;
+	return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+}
+#endif
+
+bool clock_lock(pthread_mutex_t *mutex, uint64_t until_ns)
+{
+	return lock_until(mutex, until_ns) == 0;
 }
 
 static void look_again(struct pp_pool *pool, void *context)
