@@ -304,13 +304,13 @@ static enum pp_status open_anew(struct pp_pool *pool, uint64_t until, struct pp_
 static enum pp_status open_suspended(struct pp_pool *pool, uint64_t until, struct pp_error *error)
 {
 	enum pp_status status;
+	bool stopping;
 
 	pthread_mutex_lock(&pool->keep_mutex);
-	if (atomic_load(&pool->keeper.stopping))
-		status = error_set(error, PP_CLOSED, "reopen", "pp_close() was called");
-	else if (atomic_load(&pool->suspended) != SUSPENDED)
-		status = error_set(error, PP_MISUSE, "reopen",
-		                   "another thread resumed the pool meanwhile");
+	stopping = atomic_load(&pool->keeper.stopping);
+	if (stopping || atomic_load(&pool->suspended) != SUSPENDED)
+		status = error_set(error, stopping ? PP_CLOSED : PP_MISUSE, "reopen",
+		                   "another thread closed or resumed the pool meanwhile");
 	else
 		status = open_anew(pool, until, error);
 	pthread_mutex_unlock(&pool->keep_mutex);

@@ -597,6 +597,49 @@ TEST(watchdog, runs_out_of_replacements)
 	release_all(stuck, WRITER_SLOTS);
 }
 
+/* It has come back in the very moment. */
+TEST(watchdog, puts_nobody_in_the_place_of_what_is_back)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct pp_lease lease = { 0 };
+	struct slot *slot;
+	uint64_t generation;
+
+	acquire(f.pool, PP_WRITE, &lease);
+	slot = lease.slot;
+	generation = lease.generation;
+	pp_release(&lease);
+	size_quarantine(f.pool, slot, generation);
+	CHECK_INT(stats(f.pool).quarantined, ==, 0);
+	CHECK_INT(stats(f.pool).write.connections, ==, 1);
+	acquire(f.pool, PP_WRITE, &lease);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).returned_late, ==, 0);
+}
+
+static bool watchdog_is_due(struct pp_pool *pool)
+{
+	bool due;
+
+	pthread_mutex_lock(&pool->keep_mutex);
+	due = pool->keeper.due_ms[0] != 0;
+	pthread_mutex_unlock(&pool->keep_mutex);
+	return due;
+}
+
+/* Nobody pokes it: it looks by itself, also after nothing was lent. */
+TEST(watchdog, does_not_fall_asleep)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .lease_warn_ms = 1 });
+	struct pp_lease lease = { 0 };
+
+	WAIT_FOR(watchdog_is_due(f.pool)); /* It has looked, and nothing was lent. */
+	acquire(f.pool, PP_READ, &lease);
+	WAIT_FOR(stats(f.pool).overdue == 1);
+	pp_release(&lease);
+}
+
 /* It was to be renewed, and its successor waits; then it is stuck. */
 TEST(watchdog, lets_a_successor_in_at_once)
 {

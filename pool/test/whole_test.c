@@ -180,6 +180,62 @@ TEST(exclusive, ends_also_when_nothing_can_be_opened)
 	pp_release(&lease);
 }
 
+/* A writer in quarantine is still out, and may still write: nobody is alone beside him. */
+TEST(exclusive, waits_for_a_writer_in_quarantine)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 1, .lease_max_ms = 1000, .lease_grace_ms = 1 },
+		NULL);
+	struct pp_lease stuck = { 0 }, lease = { 0 };
+
+	acquire_elsewhere(f.pool, PP_WRITE, &stuck);
+	later(&f, 1100);
+	later(&f, 10);
+	CHECK_INT(stats(f.pool).quarantined, ==, 1);
+	CHECK_INT(pp_acquire(f.pool, PP_EXCLUSIVE, pp_in_ms(20), &lease, NULL), ==, PP_TIMEOUT);
+	pp_release(&stuck);
+	acquire(f.pool, PP_EXCLUSIVE, &lease);
+	pp_release(&lease);
+}
+
+/* What is to be renewed is open already, beside the old one: not beside an exclusive lease. */
+TEST(exclusive, closes_successors_too)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1, .age_ms = 1000 }, NULL);
+	struct pp_lease lease = { 0 };
+	struct slot *slot;
+
+	acquire(f.pool, PP_READ, &lease);
+	slot = lease.slot;
+	later(&f, 2000);
+	CHECK_INT(atomic_load(&slot->fate), ==, FATE_REPLACE);
+	/* Given back just before that was decided. */
+	atomic_store(&slot->fate, FATE_KEEP);
+	pp_release(&lease);
+	atomic_store(&slot->fate, FATE_REPLACE);
+	acquire(f.pool, PP_EXCLUSIVE, &lease);
+	CHECK_INT(stats(f.pool).read.open + stats(f.pool).write.open, ==, 1);
+	pp_release(&lease);
+	acquire(f.pool, PP_READ, &lease);
+	pp_release(&lease);
+}
+
+/* Upkeep is in the middle of something: the deadline is kept all the same. */
+TEST(exclusive, waits_for_upkeep_no_longer_than_its_deadline)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct pp_lease lease = { 0 };
+
+	pthread_mutex_lock(&f.pool->keep_mutex);
+	CHECK_INT(pp_acquire(f.pool, PP_EXCLUSIVE, pp_in_ms(20), &lease, NULL), ==, PP_TIMEOUT);
+	CHECK_INT(pp_suspend(f.pool, pp_in_ms(20)), ==, PP_TIMEOUT);
+	pthread_mutex_unlock(&f.pool->keep_mutex);
+	acquire(f.pool, PP_EXCLUSIVE, &lease);
+	pp_release(&lease);
+}
+
 /* --- Suspension --------------------------------------------------------------------------- */
 
 TEST(suspend, waits_for_leases_and_holds_everybody_until_resumed)
@@ -249,6 +305,58 @@ TEST(suspend, ends_when_the_pool_closes)
 	pp_release(&lease);
 	CHECK_INT(pp_close(f.pool, PP_FOREVER, NULL), ==, PP_OK);
 	fixture_remove(&f);
+}
+
+/* The numbers change, the slots when it is over. */
+TEST(suspend, leaves_a_new_size_for_later)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 4 }, NULL);
+
+	CHECK_INT(pp_suspend(f.pool, PP_FOREVER), ==, PP_OK);
+	CHECK_INT(pp_resize(f.pool, 1, 1, NULL), ==, PP_OK);
+	CHECK_INT(stats(f.pool).read.open, ==, 4);
+	CHECK_INT(pp_resume(f.pool), ==, PP_OK);
+	CHECK_INT(pp_keep(f.pool, NULL), ==, PP_OK);
+	CHECK_INT(stats(f.pool).read.open, ==, 1);
+}
+
+static void *wait_for_upkeep(void *context)
+{
+	struct suspender *s = context;
+
+	s->status = pp_suspend(s->pool, PP_FOREVER);
+	return NULL;
+}
+
+/* The closer has given it up before it was complete. */
+TEST(suspend, is_given_up_by_the_closer)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct suspender s = { .pool = f.pool };
+	struct pp_lease lease = { 0 };
+	pthread_t thread;
+
+	acquire(f.pool, PP_READ, &lease);
+	thread = thread_start(wait_for_upkeep, &s);
+	WAIT_FOR(atomic_load(&f.pool->suspended) == SUSPENDED_SOON);
+	suspension_end(f.pool);
+	pp_release(&lease);
+	pthread_join(thread, NULL);
+	CHECK_INT(s.status, ==, PP_CLOSED);
+	acquire(f.pool, PP_WRITE, &lease);
+	pp_release(&lease);
+}
+
+TEST(suspend, keeps_nobody_from_being_told_of_the_close)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct pp_error error;
+
+	CHECK_INT(pp_suspend(f.pool, PP_FOREVER), ==, PP_OK);
+	atomic_store(&f.pool->keeper.stopping, true);
+	CHECK_INT(pp_reopen(f.pool, PP_FOREVER, &error), ==, PP_CLOSED);
+	atomic_store(&f.pool->keeper.stopping, false);
+	CHECK_INT(pp_resume(f.pool), ==, PP_OK);
 }
 
 /* He holds something, but of another pool: waiting is no circle. */
@@ -347,6 +455,19 @@ static void *hold_until_told(void *context)
 	return NULL;
 }
 
+/* All that there are, but one more can be opened. */
+TEST(deadlock, is_not_seen_where_the_pool_may_grow)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 2, .readers_min = 1 });
+	struct pp_lease leases[2] = { 0 };
+
+	acquire(f.pool, PP_READ, &leases[0]);
+	acquire(f.pool, PP_READ, &leases[1]);
+	release_all(leases, 2);
+	CHECK_INT(stats(f.pool).deadlocks, ==, 0);
+}
+
 /* Holding one and wanting another is no circle while somebody else may give his back. */
 TEST(deadlock, is_not_seen_where_there_is_none)
 {
@@ -425,6 +546,32 @@ TEST(shed, refuses_the_head_when_all_wait_too_long)
 	CHECK_INT(stats(f.pool).read.overloads, ==, s.refused);
 	acquire(f.pool, PP_READ, &lease);
 	pp_release(&lease);
+}
+
+/* The one who waited too long was served; that was then. */
+TEST(shed, forgets_when_nobody_waits)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1,
+	                                              .overtake_ms = 60000,
+	                                              .shed_ms = 10,
+	                                              .shed_interval_ms = 100 },
+	                          NULL);
+	struct shed s = { .pool = f.pool };
+	struct pp_lease lease = { 0 };
+
+	for (unsigned round = 0; round < 2; round++) {
+		pthread_t thread;
+
+		acquire(f.pool, PP_READ, &lease);
+		thread = thread_start(ask_once, &s);
+		WAIT_FOR(stats(f.pool).read.waiting == 1);
+		clock_travel_ms(40);
+		pp_release(&lease);
+		pthread_join(thread, NULL);
+		clock_travel_ms(1000);
+	}
+	CHECK_INT(s.served, ==, 2);
 }
 
 TEST(shed, comes_faster_the_longer_it_lasts)
