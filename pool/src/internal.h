@@ -370,6 +370,7 @@ struct pp_pool {
 	/* How many readers there are to be; config has what was asked for at the opening. Written
 	 * under keep_mutex. Relaxed. */
 	atomic_uint readers, readers_min;
+	bool surplus; /* There may be more: they were changed while slots were held. keep_mutex. */
 	/* The writer's slot while it is an exclusive lease: it holds the read lane, and the anchor
 	 * is closed. Written under keep_mutex; relaxed: who reads it of itself wrote it. */
 	struct slot *_Atomic exclusive;

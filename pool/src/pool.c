@@ -487,6 +487,7 @@ static void row_init(struct pp_pool *pool, const struct pp_config *config)
 	atomic_store(&pool->keeper.stopping, false);
 	atomic_store(&pool->turn.neighbours, false);
 	pool->turn.file = -1;
+	pool->surplus = false;
 	pool->wal = (struct wal){ 0 };
 	health_init(pool);
 }

@@ -298,7 +298,10 @@ uint64_t size_keep(struct pp_pool *pool, uint64_t now_ms)
 
 	if (atomic_load(&pool->tripped))
 		return UINT64_MAX;
-	drop_surplus(pool, atomic_load_explicit(&pool->readers, memory_order_relaxed));
+	/* Only then: while a successor takes its place, the old one still counts. */
+	if (pool->surplus)
+		drop_surplus(pool, atomic_load_explicit(&pool->readers, memory_order_relaxed));
+	pool->surplus = false;
 	due = fill_up(pool) ? UINT64_MAX : now_ms + UPKEEP_MS;
 	grow(pool);
 	/* Who waits but not yet long enough does not ask again, nor does who could not be helped.
@@ -324,7 +327,8 @@ static enum pp_status resize(struct pp_pool *pool, unsigned least, unsigned most
 		                 least, most, PP_READERS_MAX);
 	atomic_store(&pool->readers, most);
 	atomic_store(&pool->readers_min, least);
-	if (pool_is_held(pool))
+	pool->surplus = pool_is_held(pool);
+	if (pool->surplus)
 		return PP_OK; /* The slots are somebody's; the keeper does it afterwards. */
 	drop_surplus(pool, most);
 	while (status == PP_OK && lane_size(pool_lane(pool, PP_READ)) < least)
