@@ -92,7 +92,7 @@ static void on_rollback(void *context)
 
 enum stop connection_stop(struct connection *c, uint64_t now)
 {
-	if (c->lent && token_cancelled(c->token))
+	if (token_cancelled(c->token))
 		c->stopped = STOP_CANCELLED;
 	else if (c->lent && now >= c->deadline_ns)
 		c->stopped = STOP_DEADLINE;
@@ -120,6 +120,17 @@ enum pp_status connection_stopped(struct connection *c, const char *doing, struc
 		count(&c->pool->counters.cancels);
 	return error_code(error_set(error, statuses[c->stopped], doing, "%s", words[c->stopped]),
 	                  error, SQLITE_INTERRUPT, 0);
+}
+
+enum pp_status connection_look(struct connection *c, struct pp_error *error)
+{
+	enum pp_status status;
+
+	c->stopped = STOP_NOT;
+	status = health_look(c->pool, c->db, error);
+	if (status == PP_OK && c->stopped != STOP_NOT)
+		status = connection_stopped(c, "look at the file", error);
+	return status;
 }
 
 /* Every PROGRESS_OPS steps of the virtual machine, or as often as the user's own wants. */
@@ -374,7 +385,8 @@ static uint64_t renewal_ms(const struct connection *c)
 	return clock_coarse_ms() + age - random % (age / 10 + 1);
 }
 
-enum pp_status connection_open(struct connection *c, uint64_t until, struct pp_error *error)
+enum pp_status connection_open(struct connection *c, struct pp_deadline until,
+                               struct pp_error *error)
 {
 	enum pp_status status = health_before_open(c->pool, error);
 	struct account *account;
@@ -388,7 +400,8 @@ enum pp_status connection_open(struct connection *c, uint64_t until, struct pp_e
 		return error_set(error, PP_NOMEM, "open", "no account is free for a connection");
 	account_limit_set(account, c->pool->config.connection_bytes_max);
 	forget(c);
-	c->deadline_ns = until; /* Opening may meet other processes' locks. */
+	c->deadline_ns = until.ns; /* Opening may meet other processes' locks. */
+	c->token = until.token;
 	atomic_store(&c->account, account);
 	statements_init(&c->statements, c->pool->config.statements_max,
 	                c->pool->config.statements_bytes_max);
@@ -413,12 +426,15 @@ enum pp_status connection_open(struct connection *c, uint64_t until, struct pp_e
 	if (status != PP_OK)
 		goto fail;
 	c->deadline_ns = UINT64_MAX;
+	c->token = NULL;
 	atomic_store_explicit(&c->opened_ms, clock_coarse_ms(), memory_order_relaxed);
 	atomic_store_explicit(&c->renew_ms, renewal_ms(c), memory_order_relaxed);
 	histogram_note(c->pool, PP_HISTOGRAM_CONNECT, clock_ns() - start);
 	return PP_OK;
 
 fail:
+	if (c->stopped != STOP_NOT)
+		status = connection_stopped(c, "open", error);
 	status = memory_explain(status, account, error);
 	connection_close(c); /* SQLite hands out a handle even when it fails to open. */
 	return status;
@@ -445,6 +461,7 @@ bool connection_close(struct connection *c)
 	bool closed;
 
 	c->lent = false; /* Nobody stops what closing does. */
+	c->token = NULL;
 	if (c->no_checkpoint)
 		sqlite3_db_config(c->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	statements_done(&c->statements);

@@ -60,7 +60,7 @@ void health_note(struct pp_pool *pool)
 {
 	struct health *h = &pool->health;
 	struct stat file, wal;
-	char name[1024];
+	char name[PATH_MAX + 8];
 
 	h->due_ms = due_ms(pool, clock_coarse_ms());
 	if (pool->identity.memdb || stat(pool->path, &file) != 0 || !is_ours(pool, &file))
@@ -205,7 +205,7 @@ static void wal_remove(struct pp_pool *pool)
 {
 	struct health *h = &pool->health;
 	struct stat wal;
-	char name[1024];
+	char name[PATH_MAX + 8];
 
 	if (stat_beside(pool, "-wal", name, sizeof name, &wal) && wal.st_dev == h->wal_device &&
 	    wal.st_ino == h->wal_inode) {
@@ -246,7 +246,7 @@ static void close_all(struct pp_pool *pool)
 
 /* At most so many of a lane that is held. */
 static enum pp_status open_kept(struct pp_pool *pool, enum pp_lane which, unsigned most,
-                                uint64_t until, struct pp_error *error)
+                                struct pp_deadline until, struct pp_error *error)
 {
 	struct lane *lane = pool_lane(pool, which);
 	enum pp_status status = PP_OK;
@@ -260,7 +260,8 @@ static enum pp_status open_kept(struct pp_pool *pool, enum pp_lane which, unsign
 }
 
 /* The writer first and alone, as in pp_open(). */
-static enum pp_status open_all(struct pp_pool *pool, uint64_t until, struct pp_error *error)
+static enum pp_status open_all(struct pp_pool *pool, struct pp_deadline until,
+                               struct pp_error *error)
 {
 	unsigned readers = atomic_load_explicit(&pool->readers_min, memory_order_relaxed);
 	enum pp_status status = open_kept(pool, PP_WRITE, 1, until, error);
@@ -274,7 +275,8 @@ static enum pp_status open_all(struct pp_pool *pool, uint64_t until, struct pp_e
 
 /* The caller holds both lanes and keep_mutex. When it fails after closing, the pool is tripped, and
  * what has been opened is closed by the next attempt. */
-static enum pp_status open_anew(struct pp_pool *pool, uint64_t until, struct pp_error *error)
+static enum pp_status open_anew(struct pp_pool *pool, struct pp_deadline until,
+                                struct pp_error *error)
 {
 	struct stat file;
 	enum pp_status status;
@@ -301,7 +303,8 @@ static enum pp_status open_anew(struct pp_pool *pool, uint64_t until, struct pp_
 }
 
 /* pp_resume() and pp_close() need keep_mutex too: neither comes between. */
-static enum pp_status open_suspended(struct pp_pool *pool, uint64_t until, struct pp_error *error)
+static enum pp_status open_suspended(struct pp_pool *pool, struct pp_deadline until,
+                                     struct pp_error *error)
 {
 	enum pp_status status;
 	bool stopping;
@@ -336,7 +339,7 @@ enum pp_status pp_reopen(struct pp_pool *pool, struct pp_deadline deadline,
 			return error_set(reterr_error, status, "reopen",
 			                 "every lease must be back first");
 	}
-	status = open_suspended(pool, deadline.ns, reterr_error);
+	status = open_suspended(pool, deadline, reterr_error);
 	if (!suspended)
 		pp_resume(pool);
 	keeper_poke(pool);
@@ -354,7 +357,7 @@ static bool reopen_now(struct pp_pool *pool)
 	if (lane_hold(pool, PP_WRITE, PP_NO_WAIT) != PP_OK)
 		return false;
 	if (lane_hold(pool, PP_READ, PP_NO_WAIT) == PP_OK) {
-		done = open_anew(pool, UINT64_MAX, &error) == PP_OK;
+		done = open_anew(pool, PP_FOREVER, &error) == PP_OK;
 		lane_unhold(pool, PP_READ);
 	}
 	lane_unhold(pool, PP_WRITE);

@@ -18,6 +18,7 @@
 #ifndef POOL_INTERNAL_H
 #define POOL_INTERNAL_H
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -105,7 +106,7 @@ struct connection {
 	/* What stops it (stop.c). The holder's but for interrupt, which anybody sets to the
 	 * generation that is to be interrupted: the next borrower's is another. */
 	bool lent; /* To a borrower: he can be stopped, his authorizer is asked. */
-	const struct pp_token *token;
+	const struct pp_token *token; /* Of who has it or has it opened. */
 	uint64_t generation;
 	atomic_uint_least64_t interrupt;
 	enum stop stopped;
@@ -129,7 +130,7 @@ struct connection {
 };
 
 /* Open the handle of a connection whose pool and lane are set. On failure nothing is left. */
-enum pp_status connection_open(struct connection *connection, uint64_t until_ns,
+enum pp_status connection_open(struct connection *connection, struct pp_deadline until,
                                struct pp_error *reterr_error);
 /* Close; returns true when nothing of it is left. */
 bool connection_close(struct connection *connection);
@@ -141,6 +142,8 @@ void connection_watch(struct connection *connection);
 const char *connection_begin_sql(const struct connection *connection);
 /* SQLITE_OK, or why the holder's work is to stop; asked by the busy and the progress handler. */
 enum stop connection_stop(struct connection *connection, uint64_t now_ns);
+/* health_look() by who has it lent: his deadline and his token end it. */
+enum pp_status connection_look(struct connection *connection, struct pp_error *reterr_error);
 /* The error of what was stopped, which the pool knows better than SQLite; counts cancellations. */
 enum pp_status connection_stopped(struct connection *connection, const char *doing,
                                   struct pp_error *reterr_error);
@@ -241,7 +244,12 @@ struct line {
 	unsigned count;
 	bool closing;     /* Nobody enters; the closer waits for drained. */
 	unsigned aside;   /* Those who wait beside the line (line_wait_alone). */
-	bool held[LANES]; /* Nobody is served: somebody waits for the whole lane (lane_hold). */
+	/* Who has, or waits for, a whole lane (lane_hold). */
+	struct whole {
+		bool held;  /* Nobody is served. */
+		bool waits; /* For the rest of it. */
+		int thread; /* 0: held for nobody's own use, anybody ends it. */
+	} whole[LANES];
 	pthread_cond_t drained;
 	struct codel codel;
 	struct lane_counts {
@@ -321,10 +329,11 @@ struct wal {
 	atomic_uint_least64_t pages, tried;
 	struct pp_token stop; /* Cancelled when the keeper is to stop: it may stand in the line. */
 	/* The rest under keep_mutex. */
+	bool to_cut;                   /* wal_cut() is to be called. */
 	bool reported;                 /* That it is past its bound. */
 	const struct slot *pinned_by;  /* Who has been reported to hold it; NULL: nobody. */
 	uint64_t pinned_by_generation; /* ... in which lease. */
-	int stuck;                     /* Pages copied when it last could not be cut. */
+	int copied, stuck;             /* Pages, by now and when it last could not be cut. */
 	uint64_t pause_ms, again_ms;   /* Before the writers are stopped for that again. */
 };
 
@@ -347,8 +356,8 @@ struct pp_pool {
 
 	/* Set while opening, constant until the pool is unused again, but for path's file and
 	 * config's readers and readers_min, which keep_mutex guards: */
-	struct pp_config config; /* Defaults filled in; path is owned. */
-	char *path;
+	struct pp_config config; /* Defaults filled in; its path is path. */
+	char path[PATH_MAX]; /* In the row: late-comers name it in errors. */
 	struct account *_Atomic account; /* Atomic: errors of late-comers read it. */
 	/* Never lent, closed last; the keeper's, under keep_mutex. Without it memdb's store would
 	 * go with the last borrower, and the WAL be cleared away with the last idle reader. */
@@ -401,11 +410,14 @@ void line_wake(struct line *line, const struct pp_token *token);
 unsigned line_close(struct pp_pool *pool, uint64_t deadline_ns);
 /*
  * Hold a whole lane: every slot of it is SLOT_KEPT, and nobody is let in. The caller has keep_mutex
- * or an exclusive lease. Fails with PP_TIMEOUT, PP_CANCELLED, PP_CLOSED; then nothing is held.
+ * or an exclusive lease. Fails with PP_TIMEOUT, PP_CANCELLED, PP_WOULD_DEADLOCK, PP_CLOSED; then
+ * nothing is held.
  * Holding is undone by lane_unhold(): slots with a connection are idle, the others empty.
  */
 enum pp_status lane_hold(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline until);
 void lane_unhold(struct pp_pool *pool, enum pp_lane lane);
+/* From here on any thread may undo it: nobody who waits for it waits for this one. */
+void lane_disown(struct pp_pool *pool, enum pp_lane lane);
 /* Until this thread's is the only writer that is lent: none is out in quarantine. */
 enum pp_status line_wait_alone(struct pp_pool *pool, struct pp_deadline until);
 /* One slot, for the pool itself: from a state to SLOT_KEPT. Back by line_give_back(). */
@@ -453,7 +465,8 @@ bool lease_is_mine(const struct pp_pool *pool);
 int thread_number(void);
 unsigned leases_held(void);
 /* Open a slot's connection, and close it; the caller holds the slot. */
-enum pp_status slot_open(struct slot *slot, uint64_t until_ns, struct pp_error *reterr_error);
+enum pp_status slot_open(struct slot *slot, struct pp_deadline until,
+                         struct pp_error *reterr_error);
 void slot_close(struct slot *slot, const char *why);
 
 /* --- size.c: which slots there are --------------------------------------------------------- */
@@ -492,6 +505,8 @@ uint64_t size_keep(struct pp_pool *pool, uint64_t now_ms);
 uint64_t watchdog_keep(struct pp_pool *pool, uint64_t now_ms);
 uint64_t health_keep(struct pp_pool *pool, uint64_t now_ms);
 uint64_t wal_keep(struct pp_pool *pool, uint64_t now_ms);
+/* The rest of it, where that has set to_cut, without keep_mutex: it stands in the writers' line. */
+void wal_cut(struct pp_pool *pool);
 uint64_t pressure_keep(struct pp_pool *pool, uint64_t now_ms);
 uint64_t turn_keep(struct pp_pool *pool, uint64_t now_ms);
 
@@ -586,6 +601,8 @@ bool transaction_is_inside(const struct pp_pool *pool);
 uint64_t clock_ns(void);
 uint64_t clock_coarse_ms(void); /* A few milliseconds behind, and a few nanoseconds to read. */
 void clock_sleep_ns(uint64_t ns);
+/* The same, or until the token (NULL: none) is cancelled. */
+void clock_pause_ns(uint64_t ns, const struct pp_token *token);
 uint64_t deadline_ns(const struct pp_pool *pool, struct pp_deadline deadline);
 /* The same deadline with its point in time filled in. */
 struct pp_deadline deadline_fix(const struct pp_pool *pool, struct pp_deadline deadline);

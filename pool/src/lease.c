@@ -85,7 +85,7 @@ static void note_caller(struct slot *slot, void *caller)
 	atomic_store_explicit(&slot->frame_count, (unsigned)frame_count, memory_order_relaxed);
 }
 
-enum pp_status slot_open(struct slot *slot, uint64_t until, struct pp_error *error)
+enum pp_status slot_open(struct slot *slot, struct pp_deadline until, struct pp_error *error)
 {
 	enum pp_status status = connection_open(&slot->connection, until, error);
 
@@ -112,7 +112,7 @@ static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot, struct 
 	uint64_t generation, acquires;
 
 	if (slot->connection.db == NULL) {
-		enum pp_status status = slot_open(slot, until.ns, error);
+		enum pp_status status = slot_open(slot, until, error);
 
 		if (status != PP_OK) {
 			line_give_back(pool, slot, SLOT_EMPTY);
@@ -230,6 +230,18 @@ enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_
 	return PP_OK;
 }
 
+/* Of the file, now and not before it was waited for; and who holds the writer may ask it. */
+static enum pp_status look(struct connection *c, struct pp_deadline deadline,
+                           struct pp_error *error)
+{
+	enum pp_status status;
+
+	c->deadline_ns = deadline.ns;
+	status = connection_look(c, error);
+	c->deadline_ns = UINT64_MAX;
+	return status;
+}
+
 enum pp_status pp_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadline,
                           struct pp_lease *ret_lease, struct pp_error *reterr_error)
 {
@@ -242,14 +254,18 @@ enum pp_status pp_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_dea
 	if (transaction_is_inside(pool))
 		return error_set(reterr_error, PP_MISUSE, "acquire",
 		                 "this thread is inside pp_transact() of the same pool");
+	if (lane != PP_READ)
+		deadline = deadline_fix(pool, deadline);
 	status = lease_acquire(pool, lane, deadline, __builtin_return_address(0), &lease,
 	                       reterr_error);
 	if (status != PP_OK)
 		return status;
-	/* Now, not before it was waited for; and who holds it may ask it. */
-	if (lane != PP_READ && health_look(pool, lease.db, reterr_error) != PP_OK) {
-		lease_release(&lease);
-		return PP_FILE_CHANGED;
+	if (lane != PP_READ) {
+		status = look(&lease_slot(&lease)->connection, deadline, reterr_error);
+		if (status != PP_OK) {
+			lease_release(&lease);
+			return status;
+		}
 	}
 	*ret_lease = lease;
 	return PP_OK;

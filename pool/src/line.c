@@ -14,7 +14,7 @@
  *
  * To keep others out of a lane is to hold all its slots: who wants that (lane_hold) counts as a
  * waiter, so that givers come to serve, and takes each slot as it comes back. No flag has to be
- * seen in time by anybody for that to be right; line->held and strict only make it soon.
+ * seen in time by anybody for that to be right; line->whole and strict only make it soon.
  *
  * The lock guards one line and is held for a few dozen instructions; SQLite is never called under
  * it. Claiming a slot acquires and giving it back releases all that its holder did, so what is in a
@@ -30,7 +30,7 @@ void line_init(struct line *line)
 	line->head = line->tail = NULL;
 	line->count = 0;
 	line->closing = false;
-	line->held[0] = line->held[1] = false;
+	line->whole[0] = line->whole[1] = (struct whole){ 0 };
 	line->aside = 0;
 	line->codel = (struct codel){ 0 };
 	atomic_store(&line->waiting, 0);
@@ -205,7 +205,7 @@ static void serve(struct pp_pool *pool, struct line *line)
 		uint64_t now = clock_ns();
 		struct slot *slot;
 
-		if (line->held[head->lane - PP_READ])
+		if (line->whole[head->lane - PP_READ].held)
 			return;
 		if (codel_refuses(&pool->config, &line->codel, now - head->since_ns, now)) {
 			refuse_head(line);
@@ -232,7 +232,8 @@ static void serve(struct pp_pool *pool, struct line *line)
 		pthread_cond_signal(&head->wake);
 	}
 	line->codel = (struct codel){ 0 }; /* Nobody waits. */
-	atomic_store_explicit(&line->strict, line->held[0] || line->held[1], memory_order_relaxed);
+	atomic_store_explicit(&line->strict, line->whole[0].held || line->whole[1].held,
+	                      memory_order_relaxed);
 }
 
 static uint64_t min(uint64_t a, uint64_t b)
@@ -280,7 +281,7 @@ static enum pp_status stand(struct pp_pool *pool, struct line *line, struct wait
 			status = PP_CANCELLED;
 			break;
 		}
-		if (line->head == waiter && !line->held[waiter->lane - PP_READ] &&
+		if (line->head == waiter && !line->whole[waiter->lane - PP_READ].held &&
 		    (waiter->slot = gated_claim(pool, waiter->lane)) != NULL)
 			break;
 		uint64_t now = clock_ns();
@@ -294,6 +295,20 @@ static enum pp_status stand(struct pp_pool *pool, struct line *line, struct wait
 	}
 	dequeue(line, waiter);
 	return status;
+}
+
+/* --- Both lines --------------------------------------------------------------------------- */
+
+/* In this order. */
+static void lines_lock(struct pp_pool *pool)
+{
+	pthread_mutex_lock(&pool->lines[0].mutex);
+	pthread_mutex_lock(&pool->lines[1].mutex);
+}
+
+static void unlock_other(struct pp_pool *pool, const struct line *line)
+{
+	pthread_mutex_unlock(&pool->lines[line == &pool->lines[0]].mutex);
 }
 
 /* --- Waiting for oneself ------------------------------------------------------------------ */
@@ -310,57 +325,87 @@ static bool is_waiting(const struct pp_pool *pool, int thread, enum pp_lane *ret
 	return false;
 }
 
-/* Whether a slot may come back: whoever holds it does not wait, or waits for what may come. */
-static bool may_come(const struct pp_pool *pool, const struct slot *slot, int self,
-                     const bool lane_may[])
+/* What may still be had by a thread that waits: one of a lane's slots, and all of them. */
+struct hopes {
+	bool one[LANES], all[LANES];
+};
+
+/* Whether a thread may go on: it does not wait, or for what may be had. */
+static bool may_go_on(const struct pp_pool *pool, int thread, const struct hopes *hopes)
 {
-	int holder = atomic_load_explicit(&slot->holder, memory_order_relaxed);
 	enum pp_lane waits_for;
 
-	if (atomic_load(&slot->state) != SLOT_LEASED || holder == 0)
-		return true;
-	if (holder == self)
-		return false;
-	return !is_waiting(pool, holder, &waits_for) || lane_may[waits_for - PP_READ];
+	if (is_waiting(pool, thread, &waits_for))
+		return hopes->one[waits_for - PP_READ];
+	for (unsigned l = 0; l < LANES; l++) {
+		const struct whole *whole = &pool->lanes[l].line->whole[l];
+
+		if (whole->waits && whole->thread == thread)
+			return hopes->all[l];
+	}
+	return true;
 }
 
-static bool any_may_come(const struct pp_pool *pool, const struct lane *lane, int self,
-                         const bool lane_may[])
+/* Whether a slot of the lane l may come back to self. */
+static bool may_come(const struct pp_pool *pool, unsigned l, const struct slot *slot, int self,
+                     const struct hopes *hopes)
 {
+	unsigned state = atomic_load(&slot->state);
+	int thread = 0;
+
+	if (state == SLOT_HELD)
+		thread = pool->lanes[l].line->whole[l].thread;
+	else if (state == SLOT_LEASED)
+		thread = atomic_load_explicit(&slot->holder, memory_order_relaxed);
+	return thread == 0 || (thread != self && may_go_on(pool, thread, hopes));
+}
+
+static bool one_may_come(const struct pp_pool *pool, unsigned l, int self,
+                         const struct hopes *hopes)
+{
+	const struct lane *lane = &pool->lanes[l];
+
 	for (unsigned i = lane_used(lane); i-- > 0;)
 		if (atomic_load(&lane->slots[i].state) != SLOT_SPARE &&
 		    atomic_load(&lane->slots[i].state) != SLOT_NEXT &&
-		    may_come(pool, &lane->slots[i], self, lane_may))
+		    may_come(pool, l, &lane->slots[i], self, hopes))
 			return true;
 	return false;
 }
 
-static bool all_may_come(const struct pp_pool *pool, const struct lane *lane, int self,
-                         const bool lane_may[])
+static bool all_may_come(const struct pp_pool *pool, unsigned l, int self,
+                         const struct hopes *hopes)
 {
+	const struct lane *lane = &pool->lanes[l];
+
 	for (unsigned i = lane_used(lane); i-- > 0;)
-		if (!may_come(pool, &lane->slots[i], self, lane_may))
+		if (!may_come(pool, l, &lane->slots[i], self, hopes))
 			return false;
 	return true;
 }
 
-/* A lane may be had when one of its slots may come; where lanes exclude each other, when also all
- * of the other's may. Begin with none, and see which follow from those that are found: two lanes
- * need two rounds. Both lines are locked. */
+/* Begin with nothing, and see what follows from what is found: the four need four rounds. Where
+ * lanes exclude each other, one of a lane needs all of the other. Both lines are locked. */
+static struct hopes hopes_of(const struct pp_pool *pool, int self)
+{
+	struct hopes hopes = { 0 };
+
+	for (unsigned round = 0; round < 2 * LANES; round++)
+		for (unsigned l = 0; l < LANES; l++) {
+			hopes.all[l] = all_may_come(pool, l, self, &hopes);
+			hopes.one[l] = one_may_come(pool, l, self, &hopes) &&
+			               (!pool->gated || all_may_come(pool, 1 - l, self, &hopes));
+		}
+	return hopes;
+}
+
 static bool is_hopeless(const struct pp_pool *pool, enum pp_lane lane, int self)
 {
-	bool may[LANES] = { false, false };
-
 	/* One more can be opened. */
 	if (lane == PP_READ && !pool->gated &&
 	    lane_size(&pool->lanes[0]) < atomic_load_explicit(&pool->readers, memory_order_relaxed))
 		return false;
-	for (unsigned round = 0; round < LANES; round++)
-		for (unsigned l = 0; l < LANES; l++)
-			may[l] = any_may_come(pool, &pool->lanes[l], self, may) &&
-			         (!pool->gated ||
-			          all_may_come(pool, &pool->lanes[1 - l], self, may));
-	return !may[lane - PP_READ];
+	return !hopes_of(pool, self).one[lane - PP_READ];
 }
 
 static void book(struct lane_counts *lane, enum pp_status status, bool shed, uint64_t wait_ns)
@@ -406,15 +451,14 @@ enum pp_status line_wait(struct pp_pool *pool, enum pp_lane lane, struct pp_dead
 	uint64_t waited;
 
 	clock_cond_init(&waiter.wake);
-	/* In this order, the one line's and then the other's. */
-	for (unsigned l = 0; l < LANES; l++)
-		if (holds || line == &pool->lines[l])
-			pthread_mutex_lock(&pool->lines[l].mutex);
+	if (holds)
+		lines_lock(pool);
+	else
+		pthread_mutex_lock(&line->mutex);
 	status = enter(pool, line, &waiter, holds);
 	entered = status == PP_OK;
-	for (unsigned l = 0; l < LANES; l++)
-		if (holds && line != &pool->lines[l])
-			pthread_mutex_unlock(&pool->lines[l].mutex);
+	if (holds)
+		unlock_other(pool, line);
 	if (entered) {
 		PROBE_WAIT_BEGIN(pool, lane);
 		status = stand(pool, line, &waiter, until.ns);
@@ -491,7 +535,8 @@ static unsigned lane_drain(struct pp_pool *pool, struct lane *lane, uint64_t dea
 
 	pthread_mutex_lock(&line->mutex);
 	for (;;) {
-		out = lane_take(lane, SLOT_CLOSED) > 0 || line->held[0] || line->held[1];
+		out = lane_take(lane, SLOT_CLOSED) > 0 || line->whole[0].held ||
+		      line->whole[1].held;
 		if (out ? clock_ns() >= deadline : line->count + line->aside == 0)
 			break;
 		clock_wait(&line->drained, &line->mutex, out ? deadline : UINT64_MAX);
@@ -561,7 +606,7 @@ static void lane_put_back(struct pp_pool *pool, enum pp_lane which)
 {
 	struct lane *lane = pool_lane(pool, which);
 
-	lane->line->held[which - PP_READ] = false;
+	lane->line->whole[which - PP_READ] = (struct whole){ 0 };
 	atomic_fetch_sub(&lane->line->waiting, 1);
 	for (unsigned i = lane_used(lane); i-- > 0;) {
 		struct slot *slot = &lane->slots[i];
@@ -577,22 +622,35 @@ enum pp_status lane_hold(struct pp_pool *pool, enum pp_lane which, struct pp_dea
 {
 	struct lane *lane = pool_lane(pool, which);
 	struct line *line = lane->line;
+	struct whole *whole = &line->whole[which - PP_READ];
 	enum pp_status status = PP_OK;
 
-	pthread_mutex_lock(&line->mutex);
-	line->held[which - PP_READ] = true;
+	lines_lock(pool);
+	*whole = (struct whole){ .held = true, .waits = true, .thread = thread_number() };
 	atomic_store_explicit(&line->strict, true, memory_order_relaxed);
 	atomic_fetch_add(&line->waiting, 1); /* As a waiter: givers come to serve. */
-	while (line->closing || lane_take(lane, SLOT_HELD) > 0) {
+	if (!hopes_of(pool, whole->thread).all[which - PP_READ])
+		status = PP_WOULD_DEADLOCK;
+	unlock_other(pool, line);
+	while (status == PP_OK && (line->closing || lane_take(lane, SLOT_HELD) > 0)) {
 		status = hold_ended(line, until);
-		if (status != PP_OK)
-			break;
-		clock_wait(&line->drained, &line->mutex, until.ns);
+		if (status == PP_OK)
+			clock_wait(&line->drained, &line->mutex, until.ns);
 	}
+	whole->waits = false;
 	if (status != PP_OK)
 		lane_put_back(pool, which);
 	pthread_mutex_unlock(&line->mutex);
 	return status;
+}
+
+void lane_disown(struct pp_pool *pool, enum pp_lane which)
+{
+	struct line *line = pool_lane(pool, which)->line;
+
+	pthread_mutex_lock(&line->mutex);
+	line->whole[which - PP_READ].thread = 0;
+	pthread_mutex_unlock(&line->mutex);
 }
 
 enum pp_status line_wait_alone(struct pp_pool *pool, struct pp_deadline until)

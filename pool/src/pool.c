@@ -149,20 +149,20 @@ static enum pp_status identify_memdb(const char *path, struct identity *ret, str
 }
 
 /* 0, or errno. A missing file is made, by mknod(): opening and closing it would drop SQLite's locks
- * on it. Another thread may be making it at the same time. */
-static int find_or_make(const struct pp_config *config, struct stat *ret_file, bool *ret_made)
+ * on it. Another thread may be making it at the same time; and when the opening fails it stays,
+ * empty, as SQLite leaves it: another process may be about to write to it. */
+static int find_or_make(const struct pp_config *config, struct stat *ret_file)
 {
 	if (stat(config->path, ret_file) == 0)
 		return 0;
 	if (errno != ENOENT || config->must_exist)
 		return errno;
-	*ret_made = mknod(config->path, S_IFREG | 0644, 0) == 0;
-	if (!*ret_made && errno != EEXIST)
+	if (mknod(config->path, S_IFREG | 0644, 0) != 0 && errno != EEXIST)
 		return errno;
 	return stat(config->path, ret_file) == 0 ? 0 : errno;
 }
 
-static enum pp_status identify(const struct pp_config *config, struct identity *ret, bool *ret_made,
+static enum pp_status identify(const struct pp_config *config, struct identity *ret,
                                struct pp_error *error)
 {
 	const char *path = config->path;
@@ -177,7 +177,7 @@ static enum pp_status identify(const struct pp_config *config, struct identity *
 			"path \"%.100s\": each connection would get a database of its own; use "
 			"file:/NAME?vfs=memdb",
 			path);
-	number = find_or_make(config, &file, ret_made);
+	number = find_or_make(config, &file);
 	if (number != 0) {
 		return error_code(
 			error_set(error, PP_SQLITE, "open", "%.160s: %s", path, strerror(number)),
@@ -187,15 +187,6 @@ static enum pp_status identify(const struct pp_config *config, struct identity *
 		return error_set(error, PP_INVALID, "open", "%.160s: not a regular file", path);
 	*ret = (struct identity){ .device = file.st_dev, .inode = file.st_ino };
 	return PP_OK;
-}
-
-/* Takes back a file that identify() made, unless somebody has put something into it. */
-static void unmake(const char *path)
-{
-	struct stat file;
-
-	if (stat(path, &file) == 0 && file.st_size == 0)
-		unlink(path);
 }
 
 static bool identity_equal(const struct identity *a, const struct identity *b)
@@ -346,13 +337,11 @@ static void row_settle(struct pp_pool *row, enum pool_state state)
 /* --- Filling a row ----------------------------------------------------------------------- */
 
 /* Connections are opened again later, when the working directory may be another. */
-static char *path_resolve(const struct pp_pool *pool)
+static void path_resolve(struct pp_pool *pool)
 {
-	char *resolved = pool->identity.memdb ? NULL : realpath(pool->config.path, NULL);
-	char *path = sqlite3_mprintf("%s", resolved != NULL ? resolved : pool->config.path);
-
-	free(resolved);
-	return path;
+	if (pool->identity.memdb || realpath(pool->config.path, pool->path) == NULL)
+		snprintf(pool->path, sizeof pool->path, "%s", pool->config.path);
+	pool->config.path = pool->path;
 }
 
 /* The generation goes on from the row's last pool: a lease of that one never fits again. */
@@ -398,10 +387,7 @@ static bool path_is_taken(const struct pp_pool *pool)
 
 static enum pp_status path_make(struct pp_pool *pool, struct pp_error *error)
 {
-	pool->path = path_resolve(pool);
-	if (pool->path == NULL)
-		return error_set(error, PP_NOMEM, "open", "no memory for the path");
-	pool->config.path = pool->path;
+	path_resolve(pool);
 	if (!pool->identity.memdb && path_is_taken(pool))
 		return error_set(error, PP_FILE_CHANGED, "open",
 		                 "%.160s: a pool is open on the file that was here before; "
@@ -448,9 +434,7 @@ static void row_empty(struct pp_pool *pool, struct pp_closing *ret_closing)
 	if (pool->anchor.db != NULL)
 		connection_empty(&pool->anchor, ret_closing);
 	turn_close(pool);
-	sqlite3_free(pool->path);
 	ret_closing->residue_bytes += account_close(pool->account);
-	pool->path = NULL;
 	pool->account = NULL;
 }
 
@@ -495,7 +479,6 @@ static void row_init(struct pp_pool *pool, const struct pp_config *config)
 static enum pp_status row_fill(struct pp_pool *pool, const struct pp_config *config,
                                struct pp_error *error)
 {
-	struct account *before;
 	enum pp_status status;
 
 	row_init(pool, config);
@@ -503,9 +486,7 @@ static enum pp_status row_fill(struct pp_pool *pool, const struct pp_config *con
 	if (pool->account == NULL && memory_accounting() != PP_ACCOUNTING_OFF)
 		return error_set(error, PP_NOMEM, "open", "no account is free for a pool");
 	account_limit_set(pool->account, config->pool_bytes_max);
-	before = account_enter(pool->account);
 	status = path_make(pool, error);
-	account_enter(before);
 	if (status == PP_OK)
 		status = connections_open(pool, error);
 	if (status != PP_OK)
@@ -525,7 +506,7 @@ enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
 	struct pp_config config;
 	struct identity identity = { 0 };
 	struct pp_pool *row = NULL;
-	bool made = false, new = false;
+	bool new = false;
 	enum pp_status status;
 	int rc;
 
@@ -545,11 +526,9 @@ enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
 		                  reterr_error, rc, 0);
 	if (rc != SQLITE_OK)
 		return error_sqlite(reterr_error, NULL, rc, "initialise SQLite", NULL);
-	status = identify(&config, &identity, &made, reterr_error);
+	status = identify(&config, &identity, reterr_error);
 	if (status == PP_OK)
 		status = row_claim(&identity, &config, &row, &new, reterr_error);
-	if (status != PP_OK && made)
-		unmake(config.path);
 	if (status == PP_OK && new) {
 		status = row_fill(row, &config, reterr_error);
 		if (status != PP_OK) {
@@ -557,8 +536,6 @@ enum pp_status pp_open(const struct pp_config *given, struct pp_pool **ret_pool,
 
 			keeper_stop(row);
 			row_empty(row, &closing);
-			if (made)
-				unmake(config.path);
 		}
 		row_settle(row, status == PP_OK ? POOL_OPEN : POOL_UNUSED);
 	}

@@ -34,7 +34,7 @@ struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane which)
 /* Opened by upkeep, which waits for nobody longer than a borrower would for a lock. */
 static enum pp_status slot_fill(struct pp_pool *pool, struct slot *slot, struct pp_error *error)
 {
-	uint64_t until = pp_in_ms(pool->config.busy_timeout_ms).ns;
+	struct pp_deadline until = pp_in_ms(pool->config.busy_timeout_ms);
 	enum pp_status status = connection_open(&slot->connection, until, error);
 
 	if (status != PP_OK) {
@@ -66,7 +66,7 @@ enum pp_status anchor_open(struct pp_pool *pool, struct pp_error *error)
 		return PP_OK;
 	pool->anchor.pool = pool;
 	pool->anchor.lane = PP_WRITE;
-	return connection_open(&pool->anchor, pp_in_ms(pool->config.busy_timeout_ms).ns, error);
+	return connection_open(&pool->anchor, pp_in_ms(pool->config.busy_timeout_ms), error);
 }
 
 /* --- Giving up a slot -------------------------------------------------------------------- */

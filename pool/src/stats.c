@@ -303,7 +303,7 @@ static void line_check(struct pp_pool *pool, struct line *line, struct findings 
 		last = w;
 	}
 	said = line->count;
-	others = line->closing + line->held[0] + line->held[1] + line->aside;
+	others = line->closing + line->whole[0].held + line->whole[1].held + line->aside;
 	waiting = atomic_load(&line->waiting);
 	by_lane = line->lanes[0].waiting + line->lanes[1].waiting;
 	if (last != line->tail)

@@ -93,6 +93,7 @@ static int begin_in_turn(struct connection *c)
 
 static enum pp_status begin_level(struct connection *c, struct pp_error *error)
 {
+	enum pp_status status;
 	int rc;
 
 	if (c->depth > 0) {
@@ -108,8 +109,8 @@ static enum pp_status begin_level(struct connection *c, struct pp_error *error)
 	if (!sqlite3_get_autocommit(c->db))
 		return error_set(error, PP_MISUSE, "begin",
 		                 "a transaction is open that pp_begin() did not begin");
-	if (c->lane == PP_WRITE && health_look(c->pool, c->db, error) != PP_OK)
-		return PP_FILE_CHANGED;
+	if (c->lane == PP_WRITE && (status = connection_look(c, error)) != PP_OK)
+		return status;
 	rc = begin_in_turn(c);
 	if (rc != SQLITE_OK)
 		return c->stopped != STOP_NOT
@@ -414,7 +415,7 @@ static enum pp_status transact(struct pp_pool *pool, const struct pp_transaction
 		before = error;
 		count(&pool->counters.retries);
 		PROBE_RETRY(pool, n, error.sqlite_code);
-		clock_sleep_ns(pause);
+		clock_pause_ns(pause, options->deadline.token);
 	}
 	frames = frame.outer;
 	start = clock_ns() - start;

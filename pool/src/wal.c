@@ -37,7 +37,7 @@ static void store(atomic_uint_least64_t *value, uint64_t x)
 
 uint64_t wal_bytes(const struct pp_pool *pool)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX + 8];
 	struct stat file;
 
 	snprintf(path, sizeof path, "%s-wal", pool->path);
@@ -98,47 +98,6 @@ int wal_on_commit(void *context, sqlite3 *db, const char *name, int pages)
 
 /* --- Past its bound ----------------------------------------------------------------------- */
 
-/* The bulk has been copied before: writers wait here for one write's worth of copying, and CUT_NS
- * for readers. TRUNCATE is RESTART and then cuts. */
-static bool cut(struct pp_pool *pool)
-{
-	struct pp_deadline until = pp_with_token(pp_in_ms(TURN_MS), &pool->wal.stop);
-	struct pp_lease writer = { 0 };
-	int copied;
-	bool whole;
-
-	if (lease_acquire(pool, PP_WRITE, until, __builtin_return_address(0), &writer, NULL) !=
-	    PP_OK)
-		return false;
-	pool->anchor.deadline_ns = clock_ns() + CUT_NS;
-	whole = checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_TRUNCATE, &copied);
-	pool->anchor.deadline_ns = UINT64_MAX;
-	lease_release(&writer);
-	return whole;
-}
-
-/* Where nothing could be copied since it last could not be cut, whoever was in the way still is:
- * the writers are stopped for that again only after a pause, twice as long each time. */
-static bool shorten(struct pp_pool *pool, uint64_t now_ms)
-{
-	struct wal *w = &pool->wal;
-	int copied;
-
-	checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_PASSIVE, &copied);
-	if (copied != w->stuck)
-		w->pause_ms = w->again_ms = 0;
-	if (now_ms < w->again_ms)
-		return false;
-	if (cut(pool))
-		return true;
-	w->stuck = copied;
-	w->pause_ms = 2 * w->pause_ms + LOOK_MS;
-	if (w->pause_ms > PAUSE_MS_MAX)
-		w->pause_ms = PAUSE_MS_MAX;
-	w->again_ms = now_ms + w->pause_ms;
-	return false;
-}
-
 /*
  * The lease with the oldest snapshot that was there when the checkpoint began: nothing after the
  * point in the WAL up to which it reads may be copied over what it reads, so as long as it is there
@@ -196,21 +155,90 @@ static void tell(struct pp_pool *pool, uint64_t now_ms)
 	w->again_ms = 0;
 }
 
+/* Without a WAL, on a file that is another, or when the anchor could not be opened. */
+static bool is_out_of_use(struct pp_pool *pool)
+{
+	return pool->gated || atomic_load(&pool->tripped) || pool->anchor.db == NULL;
+}
+
+static void is_well(struct wal *w)
+{
+	w->reported = false;
+	w->pinned_by = NULL;
+}
+
+/* Where nothing could be copied since it last could not be cut, whoever was in the way still is:
+ * the writers are stopped for that again only after a pause, twice as long each time. */
+static bool is_worth_a_cut(struct pp_pool *pool, uint64_t now_ms)
+{
+	struct wal *w = &pool->wal;
+
+	checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_PASSIVE, &w->copied);
+	if (w->copied != w->stuck)
+		w->pause_ms = w->again_ms = 0;
+	return now_ms >= w->again_ms;
+}
+
+/* The caller has the writer. The bulk has been copied before: writers wait here for one write's
+ * worth of copying, and CUT_NS for readers. TRUNCATE is RESTART and then cuts. */
+static bool cut(struct pp_pool *pool)
+{
+	int copied;
+	bool whole;
+
+	if (atomic_load(&pool->keeper.stopping) || pool_is_held(pool) || is_out_of_use(pool))
+		return false;
+	pool->anchor.deadline_ns = clock_ns() + CUT_NS;
+	whole = checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_TRUNCATE, &copied);
+	pool->anchor.deadline_ns = UINT64_MAX;
+	return whole;
+}
+
+static void put_off(struct wal *w, uint64_t now_ms)
+{
+	w->stuck = w->copied;
+	w->pause_ms = 2 * w->pause_ms + LOOK_MS;
+	if (w->pause_ms > PAUSE_MS_MAX)
+		w->pause_ms = PAUSE_MS_MAX;
+	w->again_ms = now_ms + w->pause_ms;
+}
+
+/* The lease first, and then keep_mutex: nobody waits for a lease under that. */
+void wal_cut(struct pp_pool *pool)
+{
+	struct pp_deadline until = pp_with_token(pp_in_ms(TURN_MS), &pool->wal.stop);
+	struct pp_lease writer = { 0 };
+	enum pp_status status =
+		lease_acquire(pool, PP_WRITE, until, __builtin_return_address(0), &writer, NULL);
+
+	if (status == PP_CLOSED || status == PP_CANCELLED)
+		return; /* It may be another pool's row by now. */
+	pthread_mutex_lock(&pool->keep_mutex);
+	if (status != PP_OK || !cut(pool)) {
+		put_off(&pool->wal, clock_coarse_ms());
+		tell(pool, clock_coarse_ms());
+	} else {
+		is_well(&pool->wal);
+	}
+	pthread_mutex_unlock(&pool->keep_mutex);
+	if (status == PP_OK)
+		lease_release(&writer);
+}
+
 uint64_t wal_keep(struct pp_pool *pool, uint64_t now_ms)
 {
 	struct wal *w = &pool->wal;
-	uint64_t bound = pool->config.wal_bytes_max;
 	int copied;
 
-	/* Without a WAL, on a file that is another, or when the anchor could not be opened. */
-	if (pool->gated || atomic_load(&pool->tripped) || pool->anchor.db == NULL)
+	if (is_out_of_use(pool))
 		return now_ms + LOOK_MS;
-	if (wal_bytes(pool) > bound && !shorten(pool, now_ms)) {
-		tell(pool, now_ms);
+	if (wal_bytes(pool) > pool->config.wal_bytes_max) {
+		w->to_cut = is_worth_a_cut(pool, now_ms);
+		if (!w->to_cut)
+			tell(pool, now_ms);
 		return now_ms + LOOK_MS;
 	}
-	w->reported = false;
-	w->pinned_by = NULL;
+	is_well(w);
 	if (load(&w->pages) >= load(&w->tried) + PAGES)
 		checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_PASSIVE, &copied);
 	return now_ms + LOOK_MS;

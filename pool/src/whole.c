@@ -99,7 +99,7 @@ enum pp_status exclusive_begin(struct pp_pool *pool, struct slot *writer, struct
 void exclusive_end(struct pp_pool *pool, struct slot *writer)
 {
 	if (writer->connection.db == NULL &&
-	    connection_open(&writer->connection, UINT64_MAX, NULL) == PP_OK)
+	    connection_open(&writer->connection, PP_FOREVER, NULL) == PP_OK)
 		atomic_store_explicit(&writer->open, 1, memory_order_relaxed);
 	exclusive_drop(pool);
 	lane_unhold(pool, PP_READ);
@@ -153,6 +153,8 @@ static enum pp_status suspension_hold(struct pp_pool *pool, struct pp_deadline u
 		atomic_store(&pool->suspended, SUSPENDED_NOT);
 		return status;
 	}
+	lane_disown(pool, PP_READ);
+	lane_disown(pool, PP_WRITE);
 	if (atomic_compare_exchange_strong(&pool->suspended, &soon, SUSPENDED))
 		return PP_OK;
 	lanes_unhold(pool);

@@ -24,11 +24,14 @@ static struct moment {
 	int64_t asked_ns; /* How long the last sleep was to be, at most. */
 } at_sleep, at_make;
 
+atomic_uint sleeps_begun;
+
 int clock_nanosleep(clockid_t id, int flags, const struct timespec *until, struct timespec *left)
 {
 	struct timespec now;
 
 	at_sleep.calls++;
+	atomic_fetch_add(&sleeps_begun, 1);
 	if (at_sleep.act == NULL)
 		return syscall(SYS_clock_nanosleep, id, flags, until, left) == 0 ? 0 : errno;
 	clock_gettime(id, &now);

@@ -36,6 +36,9 @@ static inline unsigned told(struct diary *diary, enum pp_event_kind kind)
 	return count;
 }
 
+/* Calls of clock_nanosleep(), by any thread (turn_test.c). */
+extern atomic_uint sleeps_begun;
+
 static inline struct fixture manual(struct pp_config config, struct diary *diary)
 {
 	config.keeper = PP_KEEPER_MANUAL;

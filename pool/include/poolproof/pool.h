@@ -133,7 +133,8 @@ PP_API struct pp_deadline pp_in_ms(uint64_t timeout_ms);
 PP_API struct pp_deadline pp_with_token(struct pp_deadline deadline, struct pp_token *token);
 
 /*
- * Cancel: who waits with this token stops waiting, and what runs on a lease that was acquired with
+ * Cancel: who waits with this token (in the line, for a connection to be opened, between two
+ * attempts) stops waiting, and what runs on a lease that was acquired with
  * it, or in a pp_transact() with it, stops within a thousand steps of SQLite's virtual machine
  * (SQLITE_INTERRUPT). Nobody else's query is ever hit: the connection asks its own lease's token.
  * A commit that has begun is not taken back. Any thread; not from a signal handler. Stays
@@ -488,7 +489,8 @@ PP_API enum pp_status pp_resize(struct pp_pool *pool, unsigned readers_min, unsi
  * Let nobody in (acquires wait, up to their deadlines) and wait until every lease is back: then the
  * file may be copied or moved, say. Resume lets them in again.
  * Fails with PP_TIMEOUT or PP_CANCELLED (nothing is suspended then), PP_MISUSE (suspended already;
- * not suspended), PP_WOULD_DEADLOCK, PP_CLOSED, PP_FORKED.
+ * not suspended), PP_WOULD_DEADLOCK (this thread has a lease, or somebody who has one waits for what
+ * would be suspended), PP_CLOSED, PP_FORKED.
  */
 PP_API enum pp_status pp_suspend(struct pp_pool *pool, struct pp_deadline deadline);
 PP_API enum pp_status pp_resume(struct pp_pool *pool);

@@ -1,0 +1,372 @@
+/* Deadlines, tokens and circles reach also what is between: pauses, openings, looks, whole lanes.
+ */
+/* SPDX-License-Identifier: MIT */
+#include "upkeep.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* --- Pauses ------------------------------------------------------------------------------- */
+
+struct pause {
+	struct pp_token token;
+	atomic_int thread;
+};
+
+static void *pause_for_ever(void *context)
+{
+	struct pause *p = context;
+
+	atomic_store(&p->thread, (int)syscall(SYS_gettid));
+	clock_pause_ns(UINT64_MAX / 4, &p->token);
+	return NULL;
+}
+
+/* Asleep on it, as the kernel says; true also where it does not say. */
+static bool sleeps_on(int thread, const void *address)
+{
+	char path[64], line[256] = "", address_text[32];
+	FILE *file;
+
+	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", thread);
+	snprintf(address_text, sizeof address_text, "%p", address);
+	file = fopen(path, "r");
+	if (file == NULL || fgets(line, sizeof line, file) == NULL)
+		snprintf(line, sizeof line, "%s", address_text);
+	if (file != NULL)
+		fclose(file);
+	return strstr(line, address_text) != NULL;
+}
+
+TEST(cancel, ends_a_pause)
+{
+	struct pause p = { 0 };
+	pthread_t thread = thread_start(pause_for_ever, &p);
+
+	WAIT_FOR(atomic_load(&p.thread) != 0 && sleeps_on(atomic_load(&p.thread), &p.token));
+	pp_cancel(&p.token);
+	pthread_join(thread, NULL);
+	clock_pause_ns(UINT64_MAX / 4, &p.token);
+}
+
+TEST(cancel, leaves_a_pause_of_another_alone)
+{
+	struct pp_token mine = { 0 }, another = { 0 };
+	uint64_t start = clock_ns();
+
+	pp_cancel(&another);
+	clock_pause_ns(2000000, &mine);
+	CHECK_INT(clock_ns() - start, >=, 2000000);
+	start = clock_ns();
+	clock_pause_ns(2000000, NULL);
+	CHECK_INT(clock_ns() - start, >=, 2000000);
+}
+
+static void fail_busy(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+	(void)argc, (void)argv;
+	sqlite3_result_error_code(context, SQLITE_BUSY);
+}
+
+static enum pp_status be_busy(struct pp_lease *lease, void *context)
+{
+	unsigned *runs = context;
+
+	++*runs;
+	sqlite3_create_function(lease->db, "fail_busy", 0, SQLITE_UTF8, NULL, fail_busy, NULL,
+	                        NULL);
+	sqlite3_exec(lease->db, "SELECT fail_busy()", NULL, NULL, NULL);
+	return PP_SQLITE;
+}
+
+/* What it sleeps with can be woken, where there is a token that might. */
+TEST(cancel, can_end_the_pause_between_attempts)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_token token = { 0 };
+	struct pp_transaction options = { .deadline = pp_with_token(PP_FOREVER, &token),
+		                          .attempts_max = 3 };
+	unsigned runs = 0;
+
+	atomic_store(&sleeps_begun, 0);
+	CHECK_INT(pp_transact(f.pool, &options, be_busy, &runs, NULL), ==, PP_SQLITE);
+	CHECK_INT(runs, ==, 3);
+	CHECK_INT(atomic_load(&sleeps_begun), ==, 0);
+	options.deadline.token = NULL;
+	CHECK_INT(pp_transact(f.pool, &options, be_busy, &runs, NULL), ==, PP_SQLITE);
+	CHECK_INT(atomic_load(&sleeps_begun), ==, 2);
+}
+
+/* --- Openings ----------------------------------------------------------------------------- */
+
+struct opening {
+	struct pp_pool *pool;
+	struct pp_token token;
+	atomic_uint begun; /* Openings. */
+	struct pp_error error;
+};
+
+static int note_opening(sqlite3 *db, void *context)
+{
+	struct opening *o = context;
+
+	(void)db;
+	atomic_fetch_add(&o->begun, 1);
+	return SQLITE_OK;
+}
+
+static void *want_a_reader(void *context)
+{
+	struct opening *o = context;
+	struct pp_lease lease = { 0 };
+
+	CHECK_INT(pp_acquire(o->pool, PP_READ, pp_with_token(PP_FOREVER, &o->token), &lease,
+	                     &o->error),
+	          ==, PP_CANCELLED);
+	return NULL;
+}
+
+/* The reader was not to be kept, and the next borrower opens another: behind a lock that is held
+ * for ever. */
+TEST(cancel, ends_an_opening)
+{
+	struct opening o = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1,
+	                                                      .journal = PP_JOURNAL_DELETE,
+	                                                      .keeper = PP_KEEPER_MANUAL,
+	                                                      .busy_timeout_ms = 86400000,
+	                                                      .on_open = note_opening,
+	                                                      .on_open_context = &o });
+	struct pp_lease lease = { 0 };
+	pthread_t thread;
+	sqlite3 *db;
+
+	o.pool = f.pool;
+	acquire(f.pool, PP_READ, &lease);
+	sql(lease.db, "PRAGMA temp_store=2");
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).read.open, ==, 0);
+	CHECK_INT(sqlite3_open(f.path, &db), ==, SQLITE_OK);
+	sql(db, "BEGIN EXCLUSIVE");
+	atomic_store(&o.begun, 0);
+	thread = thread_start(want_a_reader, &o);
+	WAIT_FOR(atomic_load(&o.begun) == 1);
+	pp_cancel(&o.token);
+	pthread_join(thread, NULL);
+	CHECK_STR(o.error.doing, "open");
+	CHECK_INT(stats(f.pool).cancels, ==, 1);
+	sqlite3_close(db);
+	acquire(f.pool, PP_READ, &lease);
+	pp_release(&lease);
+}
+
+/* --- Looks at the file -------------------------------------------------------------------- */
+
+/* The file is shorter than the pool knows it, and its end in the WAL: every page has to be looked
+ * at. */
+static struct fixture shorter(void)
+{
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .keeper = PP_KEEPER_MANUAL });
+	struct pp_lease lease = { 0 };
+	sqlite3 *db;
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE "
+	              "i < 20000) INSERT INTO t SELECT i, i FROM n");
+	sql(lease.db, "PRAGMA wal_checkpoint(TRUNCATE)");
+	pp_release(&lease);
+	health_note(f.pool);
+	CHECK_INT(sqlite3_open(f.path, &db), ==, SQLITE_OK);
+	sql(db, "DELETE FROM t WHERE id > 10; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)");
+	sql(db, "WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 9000) "
+	        "INSERT INTO t SELECT i, i FROM n");
+	sqlite3_close(db);
+	return f;
+}
+
+TEST(deadline, ends_a_look_at_the_file)
+{
+	CLEANUP(fixture_close) struct fixture f = shorter();
+	struct pp_lease lease = { 0 };
+	struct pp_transaction options = { .deadline = { .ns = clock_ns() + 1 } };
+	struct pp_error error;
+
+	CHECK_INT(pp_acquire(f.pool, PP_WRITE, PP_NO_WAIT, &lease, &error), ==, PP_TIMEOUT);
+	CHECK_STR(error.doing, "look at the file");
+	CHECK(lease.db == NULL);
+	CHECK_INT(pp_transact(f.pool, &options, life_add, NULL, &error), ==, PP_TIMEOUT);
+	CHECK_STR(error.doing, "look at the file");
+	/* With time enough it is looked at, and well. */
+	acquire(f.pool, PP_WRITE, &lease);
+	pp_release(&lease);
+	CHECK_INT(pp_acquire(f.pool, PP_WRITE, PP_NO_WAIT, &lease, NULL), ==, PP_OK);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).file_changes, ==, 0);
+}
+
+/* --- Upkeep ------------------------------------------------------------------------------- */
+
+static void *keep_once(void *pool)
+{
+	CHECK_INT(pp_keep(pool, NULL), ==, PP_OK);
+	return NULL;
+}
+
+/* The WAL is to be cut: upkeep stands in the writers' line, and keeps nobody else waiting. */
+TEST(upkeep, goes_on_while_it_waits_for_the_writer)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){
+		.readers = 2, .keeper = PP_KEEPER_MANUAL, .wal_bytes_max = 65536 });
+	struct pp_lease writer = { 0 };
+	pthread_t thread;
+
+	acquire_elsewhere(f.pool, PP_WRITE, &writer);
+	sql(writer.db, "CREATE TABLE big(x); INSERT INTO big VALUES (zeroblob(200000))");
+	CHECK_INT(stats(f.pool).wal_bytes, >, 65536);
+	thread = thread_start(keep_once, f.pool);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	CHECK_INT(pp_resize(f.pool, 1, 1, NULL), ==, PP_OK);
+	CHECK_INT(stats(f.pool).write.waiting, ==, 1);
+	pp_release(&writer);
+	pthread_join(thread, NULL);
+	CHECK_INT(stats(f.pool).wal_bytes, ==, 0);
+}
+
+/* --- Circles through a whole lane ---------------------------------------------------------- */
+
+enum { WANTS_WRITER, WANTS_EXCLUSIVE, WANTS_SUSPENSION };
+
+struct party {
+	struct pp_pool *pool;
+	int wants;
+	bool has_reader; /* Before it wants. */
+	atomic_bool ready;
+	atomic_bool go;
+	atomic_bool done;
+	enum pp_status status;
+};
+
+static void *take_part(void *context)
+{
+	struct party *p = context;
+	struct pp_lease reader = { 0 }, lease = { 0 };
+
+	if (p->has_reader)
+		acquire(p->pool, PP_READ, &reader);
+	atomic_store(&p->ready, true);
+	WAIT_FOR(atomic_load(&p->go));
+	if (p->wants == WANTS_SUSPENSION)
+		p->status = pp_suspend(p->pool, PP_FOREVER);
+	else
+		p->status = pp_acquire(p->pool, p->wants == WANTS_WRITER ? PP_WRITE : PP_EXCLUSIVE,
+		                       PP_FOREVER, &lease, NULL);
+	if (p->wants == WANTS_SUSPENSION && p->status == PP_OK)
+		CHECK_INT(pp_resume(p->pool), ==, PP_OK);
+	pp_release(&lease);
+	pp_release(&reader);
+	atomic_store(&p->done, true);
+	return NULL;
+}
+
+static pthread_t party_start(struct party *p)
+{
+	pthread_t thread = thread_start(take_part, p);
+
+	WAIT_FOR(atomic_load(&p->ready));
+	return thread;
+}
+
+static bool a_lane_is_wanted(struct pp_pool *pool)
+{
+	struct line *line = pool_lane(pool, PP_READ)->line;
+	bool waits;
+
+	pthread_mutex_lock(&line->mutex);
+	waits = line->whole[0].waits;
+	pthread_mutex_unlock(&line->mutex);
+	return waits;
+}
+
+static const int whole_wants[] = { WANTS_EXCLUSIVE, WANTS_SUSPENSION };
+
+/* One waits for all readers; who has one then wants the writer, which the first has. */
+TEST_ROWS(circle, is_told_to_the_reader_who_comes_second, 2)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(2);
+	struct party whole = { .pool = f.pool, .wants = whole_wants[row], .go = true };
+	struct party reader = { .pool = f.pool, .wants = WANTS_WRITER, .has_reader = true };
+	pthread_t threads[2];
+
+	threads[0] = party_start(&reader);
+	threads[1] = party_start(&whole);
+	WAIT_FOR(a_lane_is_wanted(f.pool));
+	atomic_store(&reader.go, true);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	CHECK_INT(reader.status, ==, PP_WOULD_DEADLOCK);
+	CHECK_INT(whole.status, ==, PP_OK);
+}
+
+/* The same, and the reader stood in the line for the writer before the other has it. */
+TEST_ROWS(circle, is_told_to_who_wants_the_whole_lane_second, 2)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(2);
+	struct party whole = { .pool = f.pool, .wants = whole_wants[row], .go = true };
+	struct party reader = { .pool = f.pool, .wants = WANTS_WRITER, .has_reader = true };
+	struct pp_lease writer = { 0 };
+	pthread_t threads[2];
+
+	acquire_elsewhere(f.pool, PP_WRITE, &writer);
+	threads[0] = party_start(&reader);
+	threads[1] = party_start(&whole);
+	WAIT_FOR(stats(f.pool).write.waiting + f.pool->lines[1].whole[1].waits == 1);
+	atomic_store(&reader.go, true);
+	WAIT_FOR(stats(f.pool).write.waiting + f.pool->lines[1].whole[1].waits == 2);
+	pp_release(&writer);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	CHECK_INT(whole.status, ==, PP_WOULD_DEADLOCK);
+	CHECK_INT(reader.status, ==, PP_OK);
+	CHECK_INT(pp_check(f.pool, NULL, 0), ==, 0);
+}
+
+TEST(circle, of_an_exclusive_lease_with_itself_is_told)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease all = { 0 }, reader = { 0 };
+
+	acquire(f.pool, PP_EXCLUSIVE, &all);
+	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_FOREVER, &reader, NULL), ==, PP_WOULD_DEADLOCK);
+	pp_release(&all);
+}
+
+static void *resume_when_waited_for(void *context)
+{
+	struct pp_pool *pool = context;
+
+	WAIT_FOR(stats(pool).read.waiting == 1);
+	CHECK_INT(pp_resume(pool), ==, PP_OK);
+	return NULL;
+}
+
+/* Who has suspended the pool, and has a lease of another, is not who keeps it suspended. */
+TEST(circle, is_none_with_a_suspension_that_anybody_ends)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	CLEANUP(fixture_close)
+	struct fixture other =
+		fixture_config((struct pp_config){ .path = "file:/other?vfs=memdb", .readers = 1 });
+	struct pp_lease here = { 0 }, there = { 0 };
+	pthread_t thread;
+
+	acquire(other.pool, PP_READ, &there);
+	CHECK_INT(pp_suspend(f.pool, PP_FOREVER), ==, PP_OK);
+	thread = thread_start(resume_when_waited_for, f.pool);
+	acquire(f.pool, PP_READ, &here);
+	pthread_join(thread, NULL);
+	pp_release(&here);
+	pp_release(&there);
+}
