@@ -124,10 +124,8 @@ enum pp_status connection_stopped(struct connection *c, const char *doing, struc
 
 enum pp_status connection_look(struct connection *c, struct pp_error *error)
 {
-	enum pp_status status;
+	enum pp_status status = health_look(c->pool, c->db, error);
 
-	c->stopped = STOP_NOT;
-	status = health_look(c->pool, c->db, error);
 	if (status == PP_OK && c->stopped != STOP_NOT)
 		status = connection_stopped(c, "look at the file", error);
 	return status;
@@ -461,7 +459,6 @@ bool connection_close(struct connection *c)
 	bool closed;
 
 	c->lent = false; /* Nobody stops what closing does. */
-	c->token = NULL;
 	if (c->no_checkpoint)
 		sqlite3_db_config(c->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	statements_done(&c->statements);

@@ -186,7 +186,7 @@ static bool cut(struct pp_pool *pool)
 	int copied;
 	bool whole;
 
-	if (atomic_load(&pool->keeper.stopping) || pool_is_held(pool) || is_out_of_use(pool))
+	if (is_out_of_use(pool)) /* Since it was to be cut. */
 		return false;
 	pool->anchor.deadline_ns = clock_ns() + CUT_NS;
 	whole = checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_TRUNCATE, &copied);

@@ -161,6 +161,18 @@ TEST(cancel, ends_an_opening)
 	pp_release(&lease);
 }
 
+/* What was opened with a token does not keep it: it may be gone by now. */
+TEST(cancel, is_forgotten_once_it_is_open)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_token token = { 0 };
+	struct pp_error error;
+
+	must(pp_reopen(f.pool, pp_with_token(PP_FOREVER, &token), &error), &error);
+	CHECK(pool_lane(f.pool, PP_READ)->slots[0].connection.db != NULL);
+	CHECK(pool_lane(f.pool, PP_READ)->slots[0].connection.token == NULL);
+}
+
 /* --- Looks at the file -------------------------------------------------------------------- */
 
 /* The file is shorter than the pool knows it, and its end in the WAL: every page has to be looked
@@ -199,11 +211,25 @@ TEST(deadline, ends_a_look_at_the_file)
 	CHECK_INT(pp_transact(f.pool, &options, life_add, NULL, &error), ==, PP_TIMEOUT);
 	CHECK_STR(error.doing, "look at the file");
 	/* With time enough it is looked at, and well. */
-	acquire(f.pool, PP_WRITE, &lease);
+	CHECK_INT(pp_acquire(f.pool, PP_WRITE, (struct pp_deadline){ 0 }, &lease, NULL), ==, PP_OK);
 	pp_release(&lease);
 	CHECK_INT(pp_acquire(f.pool, PP_WRITE, PP_NO_WAIT, &lease, NULL), ==, PP_OK);
 	pp_release(&lease);
 	CHECK_INT(stats(f.pool).file_changes, ==, 0);
+}
+
+/* It is of the waiting and of the look, not of what the borrower does afterwards. */
+TEST(deadline, of_an_acquire_ends_with_it)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+
+	CHECK_INT(pp_acquire(f.pool, PP_WRITE, pp_in_ms(60000), &lease, NULL), ==, PP_OK);
+	clock_travel_ms(120000);
+	CHECK_INT(number(lease.db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+	                           "WHERE i < 5000) SELECT count(*) FROM n"),
+	          ==, 5000);
+	pp_release(&lease);
 }
 
 /* --- Upkeep ------------------------------------------------------------------------------- */
@@ -233,6 +259,102 @@ TEST(upkeep, goes_on_while_it_waits_for_the_writer)
 	pp_release(&writer);
 	pthread_join(thread, NULL);
 	CHECK_INT(stats(f.pool).wal_bytes, ==, 0);
+}
+
+/* Between two tries, too. */
+TEST(upkeep, stops_who_pins_the_wal_at_his_age)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 1, .wal_bytes_max = 65536, .reader_max_ms = 500 },
+		&diary);
+	struct pp_lease writer = { 0 }, reader = { 0 };
+
+	acquire(f.pool, PP_READ, &reader);
+	sql(reader.db, "BEGIN; SELECT count(*) FROM t");
+	acquire(f.pool, PP_WRITE, &writer);
+	sql(writer.db, "CREATE TABLE big(x); INSERT INTO big VALUES (zeroblob(200000))");
+	pp_release(&writer);
+	later(&f, 1);
+	CHECK_INT(told(&diary, PP_EVENT_WAL_PINNED), ==, 1);
+	CHECK_INT(told(&diary, PP_EVENT_INTERRUPTED), ==, 0);
+	later(&f, 600);
+	CHECK_INT(told(&diary, PP_EVENT_INTERRUPTED), ==, 1);
+	pp_release(&reader);
+}
+
+static int refuse_if_told(sqlite3 *db, void *context)
+{
+	(void)db;
+	return atomic_load((atomic_bool *)context) ? SQLITE_AUTH : SQLITE_OK;
+}
+
+struct whole_party {
+	struct pp_pool *pool;
+	atomic_bool *refuse;
+};
+
+static void *have_all_and_leave_no_keeper(void *context)
+{
+	struct whole_party *p = context;
+	struct pp_lease lease = { 0 };
+
+	acquire(p->pool, PP_EXCLUSIVE, &lease);
+	atomic_store(p->refuse, true);
+	pp_release(&lease);
+	return NULL;
+}
+
+/* ... also when its own connection is gone by then. */
+TEST(upkeep, that_waits_for_the_writer_looks_again_what_is_left)
+{
+	atomic_bool refuse = false;
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1,
+	                                                      .keeper = PP_KEEPER_MANUAL,
+	                                                      .wal_bytes_max = 65536,
+	                                                      .on_open = refuse_if_told,
+	                                                      .on_open_context = &refuse });
+	struct whole_party whole = { f.pool, &refuse };
+	struct pp_lease writer = { 0 };
+	pthread_t threads[2];
+
+	acquire_elsewhere(f.pool, PP_WRITE, &writer);
+	sql(writer.db, "CREATE TABLE big(x); INSERT INTO big VALUES (zeroblob(200000))");
+	threads[0] = thread_start(have_all_and_leave_no_keeper, &whole);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	threads[1] = thread_start(keep_once, f.pool);
+	WAIT_FOR(stats(f.pool).write.waiting == 2);
+	pp_release(&writer);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	CHECK(f.pool->anchor.db == NULL);
+	CHECK_INT(stats(f.pool).wal_bytes, >, 65536);
+	atomic_store(&refuse, false);
+	later(&f, 120000);
+	later(&f, 120000);
+	CHECK_INT(stats(f.pool).wal_bytes, ==, 0);
+}
+
+/* ... and says nothing of a pool that is closed meanwhile. */
+TEST(upkeep, that_waits_for_the_writer_ends_with_the_pool)
+{
+	struct diary diary = { 0 };
+	struct fixture f =
+		manual((struct pp_config){ .readers = 1, .wal_bytes_max = 65536 }, &diary);
+	struct pp_lease writer = { 0 };
+	pthread_t thread;
+
+	acquire_elsewhere(f.pool, PP_WRITE, &writer);
+	sql(writer.db, "CREATE TABLE big(x); INSERT INTO big VALUES (zeroblob(200000))");
+	thread = thread_start(keep_once, f.pool);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	CHECK_INT(pp_close(f.pool, PP_NO_WAIT, NULL), ==, PP_LEASED);
+	pthread_join(thread, NULL);
+	CHECK_INT(told(&diary, PP_EVENT_WAL_LARGE), ==, 0);
+	pp_release(&writer);
+	fixture_close(&f);
 }
 
 /* --- Circles through a whole lane ---------------------------------------------------------- */
@@ -333,6 +455,27 @@ TEST_ROWS(circle, is_told_to_who_wants_the_whole_lane_second, 2)
 	CHECK_INT(pp_check(f.pool, NULL, 0), ==, 0);
 }
 
+/* The reader comes when the writer has come, which nobody keeps from coming. */
+TEST(circle, is_none_where_the_other_waits_for_what_may_come)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(2);
+	struct party reader = {
+		.pool = f.pool, .wants = WANTS_WRITER, .has_reader = true, .go = true
+	};
+	struct pp_lease writer = { 0 }, leases[2] = { 0 };
+	pthread_t thread;
+
+	acquire_elsewhere(f.pool, PP_WRITE, &writer);
+	thread = party_start(&reader);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	acquire(f.pool, PP_READ, &leases[0]);
+	CHECK_INT(pp_acquire(f.pool, PP_READ, pp_in_ms(5), &leases[1], NULL), ==, PP_TIMEOUT);
+	pp_release(&writer);
+	pthread_join(thread, NULL);
+	CHECK_INT(reader.status, ==, PP_OK);
+	pp_release(&leases[0]);
+}
+
 TEST(circle, of_an_exclusive_lease_with_itself_is_told)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
@@ -350,6 +493,22 @@ static void *resume_when_waited_for(void *context)
 	WAIT_FOR(stats(pool).read.waiting == 1);
 	CHECK_INT(pp_resume(pool), ==, PP_OK);
 	return NULL;
+}
+
+/* Who has all of it and goes on will give it back. */
+TEST(circle, is_none_with_an_exclusive_lease_of_another)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	CLEANUP(fixture_close)
+	struct fixture other =
+		fixture_config((struct pp_config){ .path = "file:/other?vfs=memdb", .readers = 1 });
+	struct pp_lease all = { 0 }, here = { 0 }, there = { 0 };
+
+	acquire(other.pool, PP_READ, &there);
+	acquire_elsewhere(f.pool, PP_EXCLUSIVE, &all);
+	CHECK_INT(pp_acquire(f.pool, PP_READ, pp_in_ms(5), &here, NULL), ==, PP_TIMEOUT);
+	pp_release(&all);
+	pp_release(&there);
 }
 
 /* Who has suspended the pool, and has a lease of another, is not who keeps it suspended. */
