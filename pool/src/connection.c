@@ -167,12 +167,6 @@ void connection_watch(struct connection *c)
 	sqlite3_rollback_hook(c->db, on_rollback, c);
 }
 
-/* Only in an SQLite built with SQLITE_ENABLE_PREUPDATE_HOOK, as Debian's is. */
-extern void *sqlite3_preupdate_hook(sqlite3 *db,
-                                    void (*hook)(void *, sqlite3 *, int, char const *, char const *,
-                                                 sqlite3_int64, sqlite3_int64),
-                                    void *context) __attribute__((weak));
-
 /* What he set through the pool goes too: back to the configuration's. */
 static void take_callbacks_back(struct connection *c)
 {
@@ -187,7 +181,6 @@ static void take_callbacks_back(struct connection *c)
 /* Whatever the borrower put there; cheap, so it is done without asking. */
 static void take_hooks_back(struct connection *c)
 {
-	take_callbacks_back(c);
 	connection_watch(c);
 	sqlite3_update_hook(c->db, NULL, NULL);
 	sqlite3_wal_hook(c->db, wal_on_commit, c->pool);
@@ -198,11 +191,18 @@ static void take_hooks_back(struct connection *c)
 	if (sqlite3_preupdate_hook != NULL)
 		sqlite3_preupdate_hook(c->db, NULL, NULL);
 	sqlite3_extended_result_codes(c->db, 1);
-	sqlite3_set_last_insert_rowid(c->db, 0);
 }
 
-static void take_limits_back(struct connection *c)
+/* Whoever replaces the pool's authorizer could do what it would have seen. */
+static void take_settings_back(struct connection *c, unsigned changed)
 {
+	if (changed & HANDLE_ROWID)
+		sqlite3_set_last_insert_rowid(c->db, 0);
+	if (changed & HANDLE_AUTHORIZER)
+		c->dirty |= DIRTY_AUTHORIZER;
+	if (!(changed & HANDLE_SETTINGS))
+		return;
+	take_hooks_back(c);
 	for (int id = 0; id < LIMITS; id++)
 		sqlite3_limit(c->db, id, c->limits[id]);
 }
@@ -235,6 +235,21 @@ void connection_progress_set(struct connection *c, unsigned ops, int (*progress)
 	c->progress_context = back ? c->pool->config.progress_context : context;
 	sqlite3_progress_handler(c->db, back || ops > PROGRESS_OPS ? PROGRESS_OPS : (int)ops,
 	                         on_progress, c);
+}
+
+static sqlite3_stmt *newest_of_ours(const struct connection *c)
+{
+	return c->statements.newest != NULL ? c->statements.newest->stmt : c->rollback;
+}
+
+bool connection_has_foreign(const struct connection *c)
+{
+	return sqlite3_next_stmt(c->db, NULL) != newest_of_ours(c);
+}
+
+static bool in_transaction(const struct connection *c)
+{
+	return !sqlite3_get_autocommit(c->db) || sqlite3_txn_state(c->db, NULL) != SQLITE_TXN_NONE;
 }
 
 /* --- Opening ----------------------------------------------------------------------------- */
@@ -364,6 +379,7 @@ static void forget(struct connection *c)
 	c->begin = c->commit = c->rollback = NULL;
 	c->depth = c->dirty = 0;
 	c->dead = c->committing = c->at_work = c->foreign = c->tolerates = c->discard = false;
+	c->has_image = false;
 	c->lent = c->has_turn = c->no_checkpoint = false;
 	atomic_store_explicit(&c->snapshot_ms, 0, memory_order_relaxed);
 	c->token = NULL;
@@ -410,6 +426,7 @@ enum pp_status connection_open(struct connection *c, struct pp_deadline until,
 		status = error_sqlite(error, c->db, rc, "open", NULL);
 		goto fail;
 	}
+	take_callbacks_back(c);
 	take_hooks_back(c);
 	status = configure(c, error);
 	if (status != PP_OK)
@@ -423,6 +440,7 @@ enum pp_status connection_open(struct connection *c, struct pp_deadline until,
 	status = prepare_own(c, error);
 	if (status != PP_OK)
 		goto fail;
+	handle_note(c);
 	c->deadline_ns = UINT64_MAX;
 	c->token = NULL;
 	atomic_store_explicit(&c->opened_ms, clock_coarse_ms(), memory_order_relaxed);
@@ -478,19 +496,6 @@ bool connection_close(struct connection *c)
 }
 
 /* --- Proving it clean -------------------------------------------------------------------- */
-
-bool connection_has_foreign(const struct connection *c)
-{
-	sqlite3_stmt *ours =
-		c->statements.newest != NULL ? c->statements.newest->stmt : c->rollback;
-
-	return sqlite3_next_stmt(c->db, NULL) != ours;
-}
-
-static bool in_transaction(const struct connection *c)
-{
-	return !sqlite3_get_autocommit(c->db) || sqlite3_txn_state(c->db, NULL) != SQLITE_TXN_NONE;
-}
 
 /* FTS and R-Tree write the names of their shadow tables so, and hardly anybody else does. */
 static bool is_ours_or_shadow(const struct connection *c, sqlite3_stmt *stmt)
@@ -581,21 +586,12 @@ static void book_dirt(struct connection *c, bool open, bool foreign)
 		count(&counters->dirty);
 }
 
-bool connection_prove(struct connection *c)
+/* Something may be open, active, not ours, or not to be undone. last: the borrower's last error. */
+static bool prove_closely(struct connection *c, int last)
 {
-	int last = sqlite3_extended_errcode(c->db); /* Before anything here changes it. */
-	bool open, foreign;
+	bool foreign = c->foreign || connection_has_foreign(c), open = in_transaction(c);
 
-	c->lent = false; /* Nobody stops what mends it. */
-	c->token = NULL;
-	/* Before anything is rolled back: the borrower's hooks may be gone with the borrower. */
-	take_hooks_back(c);
-	take_limits_back(c);
-	statements_give_back(&c->statements);
-	foreign = c->foreign || connection_has_foreign(c);
-	open = in_transaction(c);
-	c->depth = 0;
-	c->dead = c->foreign = c->tolerates = false;
+	c->foreign = false;
 	if (foreign)
 		foreign = settle_foreign(c);
 	if (!sqlite3_get_autocommit(c->db))
@@ -604,4 +600,27 @@ bool connection_prove(struct connection *c)
 	book_dirt(c, open, foreign);
 	return !foreign && c->dirty == 0 && !in_transaction(c) && !c->discard &&
 	       pp_class_of(last) != PP_DISCARD_CONNECTION;
+}
+
+bool connection_prove(struct connection *c)
+{
+	int last; /* Before anything here changes it. */
+	unsigned changed = handle_look(c, authorize, &last);
+
+	c->lent = false; /* Nobody stops what mends it. */
+	c->token = NULL;
+	take_callbacks_back(c);
+	/* Before anything is rolled back: the borrower's hooks may be gone with the borrower. */
+	if (changed != 0)
+		take_settings_back(c, changed);
+	if (c->statements.taken != NULL)
+		statements_give_back(&c->statements);
+	c->depth = 0;
+	c->dead = c->tolerates = false;
+	if (handle_is_at_rest(c, newest_of_ours(c)) && !c->foreign && c->dirty == 0 &&
+	    !c->discard && (last == SQLITE_OK || last == SQLITE_ROW || last == SQLITE_DONE)) {
+		c->deadline_ns = UINT64_MAX;
+		return true;
+	}
+	return prove_closely(c, last);
 }

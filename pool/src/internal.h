@@ -37,6 +37,7 @@ enum {
 	SLOTS = WRITER_SLOTS + READER_SLOTS,
 	PROGRESS_OPS = 1000, /* Of the virtual machine between two looks at deadline and token. */
 	LIMITS = SQLITE_LIMIT_WORKER_THREADS + 1, /* Of sqlite3_limit(), in SQLite 3.40. */
+	HANDLE_CHUNKS_MAX = 48, /* Of a handle, with something that is compared; some 20. */
 	CACHE_LINE = 64
 };
 
@@ -69,6 +70,9 @@ struct statements {
 
 /* --- connection.c: one sqlite3 handle ----------------------------------------------------- */
 
+/* Compared at once. */
+typedef uint64_t handle_chunk __attribute__((vector_size(16)));
+
 /* Why what runs on a connection was stopped. */
 enum stop { STOP_NOT, STOP_CANCELLED, STOP_DEADLINE, STOP_INTERRUPTED };
 
@@ -98,6 +102,9 @@ struct connection {
 	bool foreign;   /* A statement that is not ours was met in this lease. */
 	bool discard;   /* An error was met after which it is not kept. */
 	uint64_t salt;  /* In the names of its savepoints. */
+	/* Of the handle, clean: what handle_note() saw, if it knows where to look. */
+	bool has_image;
+	handle_chunk image[HANDLE_CHUNKS_MAX];
 	bool tolerates; /* Statements that are not ours are there, and taken for virtual tables'. */
 
 	uint64_t deadline_ns;   /* No busy wait goes past it. */
@@ -136,6 +143,24 @@ enum pp_status connection_open(struct connection *connection, struct pp_deadline
 bool connection_close(struct connection *connection);
 /* Look at what the borrower gave back and mend it. false: it has to be closed. */
 bool connection_prove(struct connection *connection);
+/* handle.c: find out where to look, once, with SQLite initialised; not when it fails. */
+void handle_learn(void);
+/* Tests: know nothing, as with an SQLite in which something is not found. */
+void handle_forget(void);
+/* What the handle is like, clean. */
+void handle_note(struct connection *connection);
+/* What is not as it was noted, and the last error. Where it cannot be told, all that may be. */
+enum { HANDLE_SETTINGS = 1, HANDLE_ROWID = 2, HANDLE_AUTHORIZER = 4 };
+unsigned handle_look(const struct connection *connection, authorizer_fn *authorizer,
+                     int *ret_error);
+/* No transaction is open, no statement active, and this is the newest. false: or it cannot be told.
+ */
+bool handle_is_at_rest(const struct connection *connection, const sqlite3_stmt *newest);
+/* Only in an SQLite built with SQLITE_ENABLE_PREUPDATE_HOOK, as Debian's is. */
+extern void *sqlite3_preupdate_hook(sqlite3 *db,
+                                    void (*hook)(void *, sqlite3 *, int, char const *, char const *,
+                                                 sqlite3_int64, sqlite3_int64),
+                                    void *context) __attribute__((weak));
 /* Install the hooks that tell who ends a transaction. */
 void connection_watch(struct connection *connection);
 /* What a transaction on it begins with: never freed, errors point to it. */
@@ -208,6 +233,7 @@ struct slot {
 	/* The generations that the watchdog has warned of and interrupted, and when it did: its
 	 * own, but a release asks whether it was warned of. Relaxed. */
 	atomic_uint_least64_t warned;
+	atomic_uint_least64_t seen; /* The generation that the watchdog has met lent. Relaxed. */
 	uint64_t interrupted, interrupted_ms;
 	struct connection connection;
 };
@@ -242,8 +268,8 @@ struct line {
 	atomic_bool strict;
 	struct waiter *head, *tail;
 	unsigned count;
-	bool closing;     /* Nobody enters; the closer waits for drained. */
-	unsigned aside;   /* Those who wait beside the line (line_wait_alone). */
+	bool closing;   /* Nobody enters; the closer waits for drained. */
+	unsigned aside; /* Those who wait beside the line (line_wait_alone). */
 	/* Who has, or waits for, a whole lane (lane_hold). */
 	struct whole {
 		bool held;  /* Nobody is served. */
@@ -356,8 +382,8 @@ struct pp_pool {
 
 	/* Set while opening, constant until the pool is unused again, but for path's file and
 	 * config's readers and readers_min, which keep_mutex guards: */
-	struct pp_config config; /* Defaults filled in; its path is path. */
-	char path[PATH_MAX]; /* In the row: late-comers name it in errors. */
+	struct pp_config config;         /* Defaults filled in; its path is path. */
+	char path[PATH_MAX];             /* In the row: late-comers name it in errors. */
 	struct account *_Atomic account; /* Atomic: errors of late-comers read it. */
 	/* Never lent, closed last; the keeper's, under keep_mutex. Without it memdb's store would
 	 * go with the last borrower, and the WAL be cleared away with the last idle reader. */
@@ -455,6 +481,7 @@ struct slot *lease_slot(const struct pp_lease *lease);
 /* What to say when there is none. */
 enum pp_status lease_refused(const struct pp_lease *lease, const char *doing,
                              struct pp_error *reterr_error);
+/* *ret_lease may be written, and empty again, also where it fails. */
 enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadline,
                              void *caller, struct pp_lease *ret_lease,
                              struct pp_error *reterr_error);
@@ -593,8 +620,15 @@ void slot_describe(struct pp_pool *pool, struct slot *slot, struct pp_connection
 
 /* --- transaction.c ------------------------------------------------------------------------ */
 
+/* The transactions this thread is inside of, innermost first. */
+extern _Thread_local struct frame *transaction_frames __attribute__((tls_model("initial-exec")));
+bool transaction_has_frame(const struct pp_pool *pool);
+
 /* This thread is inside pp_transact() of this pool. */
-bool transaction_is_inside(const struct pp_pool *pool);
+static inline bool transaction_is_inside(const struct pp_pool *pool)
+{
+	return transaction_frames != NULL && transaction_has_frame(pool);
+}
 
 /* --- clock.c ------------------------------------------------------------------------------ */
 

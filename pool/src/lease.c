@@ -16,7 +16,7 @@
 
 enum { HOLD_SAMPLED = 32 }; /* One lease in so many is timed: two clock reads are 44 ns. */
 
-static _Thread_local unsigned held;
+static _Thread_local unsigned held __attribute__((tls_model("initial-exec")));
 
 unsigned leases_held(void)
 {
@@ -29,7 +29,7 @@ int thread_number(void)
 	static _Thread_local struct {
 		uint64_t process;
 		int number;
-	} self;
+	} self __attribute__((tls_model("initial-exec")));
 
 	if (self.process != *process_number) {
 		self.number = (int)syscall(SYS_gettid);
@@ -53,7 +53,7 @@ bool lease_is_mine(const struct pp_pool *pool)
 	return false;
 }
 
-struct slot *lease_slot(const struct pp_lease *lease)
+static inline struct slot *slot_of(const struct pp_lease *lease)
 {
 	struct slot *slot = lease->slot;
 
@@ -61,6 +61,11 @@ struct slot *lease_slot(const struct pp_lease *lease)
 	    atomic_load_explicit(&slot->generation, memory_order_relaxed) != lease->generation)
 		return NULL;
 	return slot;
+}
+
+struct slot *lease_slot(const struct pp_lease *lease)
+{
+	return slot_of(lease);
 }
 
 enum pp_status lease_refused(const struct pp_lease *lease, const char *doing,
@@ -75,11 +80,15 @@ enum pp_status lease_refused(const struct pp_lease *lease, const char *doing,
 
 static void note_caller(struct slot *slot, void *caller)
 {
-	void *frames[PP_FRAMES_MAX] = { caller };
-	int frame_count = 1;
+	void *frames[PP_FRAMES_MAX];
+	int frame_count;
 
-	if (slot->connection.pool->config.backtraces)
-		frame_count = backtrace(frames, PP_FRAMES_MAX);
+	if (!slot->connection.pool->config.backtraces) {
+		atomic_store_explicit(&slot->frames[0], caller, memory_order_relaxed);
+		atomic_store_explicit(&slot->frame_count, 1, memory_order_relaxed);
+		return;
+	}
+	frame_count = backtrace(frames, PP_FRAMES_MAX);
 	for (int i = 0; i < frame_count; i++)
 		atomic_store_explicit(&slot->frames[i], frames[i], memory_order_relaxed);
 	atomic_store_explicit(&slot->frame_count, (unsigned)frame_count, memory_order_relaxed);
@@ -190,7 +199,6 @@ enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_
 {
 	enum pp_lane of = lane == PP_READ ? PP_READ : PP_WRITE;
 	struct slot *slot;
-	struct pp_lease lease;
 	enum pp_status status;
 	uint64_t start = 0;
 
@@ -218,16 +226,15 @@ enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_
 	}
 	if (slot->connection.db == NULL)
 		deadline = deadline_fix(pool, deadline);
-	status = slot_lend(pool, slot, deadline, caller, &lease, error);
+	status = slot_lend(pool, slot, deadline, caller, ret_lease, error);
 	if (status != PP_OK)
 		error_pool(error, pool);
 	else if (lane == PP_EXCLUSIVE)
-		status = exclude_others(pool, &lease, deadline, start, error);
-	if (status != PP_OK)
-		return status;
-	PROBE_ACQUIRE_DONE(pool, lane, slot_id(pool, slot), start != 0 ? clock_ns() - start : 0);
-	*ret_lease = lease;
-	return PP_OK;
+		status = exclude_others(pool, ret_lease, deadline, start, error);
+	if (status == PP_OK)
+		PROBE_ACQUIRE_DONE(pool, lane, slot_id(pool, slot),
+		                   start != 0 ? clock_ns() - start : 0);
+	return status;
 }
 
 /* Of the file, now and not before it was waited for; and who holds the writer may ask it. */
@@ -254,18 +261,18 @@ enum pp_status pp_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_dea
 	if (transaction_is_inside(pool))
 		return error_set(reterr_error, PP_MISUSE, "acquire",
 		                 "this thread is inside pp_transact() of the same pool");
-	if (lane != PP_READ)
-		deadline = deadline_fix(pool, deadline);
+	if (lane == PP_READ)
+		return lease_acquire(pool, lane, deadline, __builtin_return_address(0), ret_lease,
+		                     reterr_error);
+	deadline = deadline_fix(pool, deadline);
 	status = lease_acquire(pool, lane, deadline, __builtin_return_address(0), &lease,
 	                       reterr_error);
 	if (status != PP_OK)
 		return status;
-	if (lane != PP_READ) {
-		status = look(&lease_slot(&lease)->connection, deadline, reterr_error);
-		if (status != PP_OK) {
-			lease_release(&lease);
-			return status;
-		}
+	status = look(&lease_slot(&lease)->connection, deadline, reterr_error);
+	if (status != PP_OK) {
+		lease_release(&lease);
+		return status;
 	}
 	*ret_lease = lease;
 	return PP_OK;
@@ -311,7 +318,9 @@ void lease_release(struct pp_lease *lease)
 		held--;
 	atomic_store_explicit(&slot->holder, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->connection.current_sql, NULL, memory_order_relaxed);
-	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
+	/* A shorter lease ended when it began, as far as idle times go: a clock is 7 ns. */
+	if (atomic_load_explicit(&slot->seen, memory_order_relaxed) == lease->generation)
+		atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
 	atomic_store(&slot->generation, lease->generation + 1); /* See size_quarantine(). */
 	*lease = (struct pp_lease){ 0 };
 	if (atomic_load(&slot->fate) != FATE_KEEP)
@@ -326,7 +335,7 @@ enum pp_status pp_release(struct pp_lease *lease)
 
 	if (lease == NULL || lease->slot == NULL)
 		return PP_OK;
-	slot = lease_slot(lease);
+	slot = slot_of(lease);
 	if (slot == NULL || slot->connection.at_work)
 		return lease_refused(lease, "release", NULL);
 	lease_release(lease);

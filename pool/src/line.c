@@ -51,9 +51,9 @@ static bool slot_claim(struct slot *slot, unsigned from, unsigned to)
 
 /* An open connection if there is one, else a slot in which to open one. Starts where this thread
  * found one last time: likely in its cache, and away from the others' slots. */
-static struct slot *lane_claim(struct lane *lane)
+static inline struct slot *lane_claim(struct lane *lane)
 {
-	static _Thread_local unsigned last;
+	static _Thread_local unsigned last __attribute__((tls_model("initial-exec")));
 	unsigned used = lane_used(lane);
 
 	for (unsigned from = SLOT_IDLE + 1; from-- > SLOT_EMPTY;)

@@ -288,11 +288,11 @@ struct frame {
 	struct frame *outer;
 };
 
-static _Thread_local struct frame *frames;
+_Thread_local struct frame *transaction_frames __attribute__((tls_model("initial-exec")));
 
-bool transaction_is_inside(const struct pp_pool *pool)
+bool transaction_has_frame(const struct pp_pool *pool)
 {
-	for (const struct frame *f = frames; f != NULL; f = f->outer)
+	for (const struct frame *f = transaction_frames; f != NULL; f = f->outer)
 		if (f->pool == pool)
 			return true;
 	return false;
@@ -397,12 +397,12 @@ static enum pp_status transact(struct pp_pool *pool, const struct pp_transaction
                                void *caller, pp_work *work, void *context,
                                struct pp_error *reterr_error)
 {
-	struct frame frame = { pool, frames };
+	struct frame frame = { pool, transaction_frames };
 	struct pp_error error, before = { 0 };
 	uint64_t start = clock_ns(), pause;
 	enum pp_status status;
 
-	frames = &frame;
+	transaction_frames = &frame;
 	for (unsigned n = 1;; n++) {
 		status = attempt(pool, options, caller, work, context, &error);
 		if (status == PP_OK)
@@ -417,7 +417,7 @@ static enum pp_status transact(struct pp_pool *pool, const struct pp_transaction
 		PROBE_RETRY(pool, n, error.sqlite_code);
 		clock_pause_ns(pause, options->deadline.token);
 	}
-	frames = frame.outer;
+	transaction_frames = frame.outer;
 	start = clock_ns() - start;
 	if (status != PP_FORKED)
 		histogram_note(pool, PP_HISTOGRAM_TRANSACTION, start);

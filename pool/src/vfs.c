@@ -378,6 +378,8 @@ int vfs_register(void)
 		if (rc == SQLITE_OK)
 			rc = shim_register(&memdb_shim, "poolproof-memdb", "memdb");
 		done = rc == SQLITE_OK;
+		if (done)
+			handle_learn();
 	}
 	pthread_mutex_unlock(&register_mutex);
 	return rc;

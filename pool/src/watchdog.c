@@ -57,6 +57,7 @@ static uint64_t watch(struct pp_pool *pool, struct slot *slot, uint64_t now_ms)
 	const struct pp_config *c = &pool->config;
 	uint64_t since, generation = slot_lent(slot, &since), due = UINT64_MAX;
 
+	atomic_store_explicit(&slot->seen, generation, memory_order_relaxed);
 	if (generation == 0 || atomic_load(&slot->fate) == FATE_QUARANTINED)
 		return UINT64_MAX;
 	if (c->lease_warn_ms != PP_NEVER && slot->warned != generation) {

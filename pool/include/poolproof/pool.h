@@ -489,8 +489,8 @@ PP_API enum pp_status pp_resize(struct pp_pool *pool, unsigned readers_min, unsi
  * Let nobody in (acquires wait, up to their deadlines) and wait until every lease is back: then the
  * file may be copied or moved, say. Resume lets them in again.
  * Fails with PP_TIMEOUT or PP_CANCELLED (nothing is suspended then), PP_MISUSE (suspended already;
- * not suspended), PP_WOULD_DEADLOCK (this thread has a lease, or somebody who has one waits for what
- * would be suspended), PP_CLOSED, PP_FORKED.
+ * not suspended), PP_WOULD_DEADLOCK (this thread has a lease, or somebody who has one waits for
+ * what would be suspended), PP_CLOSED, PP_FORKED.
  */
 PP_API enum pp_status pp_suspend(struct pp_pool *pool, struct pp_deadline deadline);
 PP_API enum pp_status pp_resume(struct pp_pool *pool);
@@ -607,13 +607,14 @@ enum pp_connection_state {
 struct pp_connection {
 	enum pp_lane lane;
 	enum pp_connection_state state;
-	uint64_t id;       /* Of the slot, from 0: the same in events. */
-	uint64_t age_ms;   /* Since it was opened. */
-	uint64_t since_ms; /* Since it was last lent or, idle, given back. */
-	uint64_t uses;     /* Leases of the slot. */
-	uint64_t bytes;    /* Live; 0 without accounts. */
-	int thread;        /* Kernel's number of the holder; 0: nobody. */
-	char sql[192];     /* What the holder runs or prepared last; empty: nothing. */
+	uint64_t id;     /* Of the slot, from 0: the same in events. */
+	uint64_t age_ms; /* Since it was opened. */
+	uint64_t
+		since_ms; /* Since it was last lent; idle, given back (or up to a second before). */
+	uint64_t uses;    /* Leases of the slot. */
+	uint64_t bytes;   /* Live; 0 without accounts. */
+	int thread;       /* Kernel's number of the holder; 0: nobody. */
+	char sql[192];    /* What the holder runs or prepared last; empty: nothing. */
 };
 
 /* At most max of them; ret_count says how many there are. Any thread. Fails with PP_FORKED. */
