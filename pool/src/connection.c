@@ -379,7 +379,7 @@ static void forget(struct connection *c)
 	c->begin = c->commit = c->rollback = NULL;
 	c->depth = c->dirty = 0;
 	c->dead = c->committing = c->at_work = c->foreign = c->tolerates = c->discard = false;
-	c->has_image = false;
+
 	c->lent = c->has_turn = c->no_checkpoint = false;
 	atomic_store_explicit(&c->snapshot_ms, 0, memory_order_relaxed);
 	c->token = NULL;

@@ -302,9 +302,9 @@ void handle_learn(void)
 	sqlite3_close(trial.db);
 }
 
-void handle_forget(void)
+bool handle_is_known(void)
 {
-	places = (struct places){ 0 };
+	return places.known;
 }
 
 /* --- Looking at them ---------------------------------------------------------------------- */
@@ -319,7 +319,6 @@ static handle_chunk chunk_at(const struct connection *c, unsigned offset)
 
 void handle_note(struct connection *c)
 {
-	c->has_image = places.known;
 	for (unsigned i = 0; i < places.chunk_count; i++)
 		c->image[i] = chunk_at(c, places.chunks[i]);
 }
@@ -364,7 +363,7 @@ unsigned handle_look(const struct connection *c, authorizer_fn *authorizer, int 
 {
 	unsigned changed = 0;
 
-	if (!c->has_image) {
+	if (!places.known) {
 		*ret_error = sqlite3_extended_errcode(c->db);
 		return HANDLE_SETTINGS | HANDLE_ROWID;
 	}
@@ -380,7 +379,7 @@ unsigned handle_look(const struct connection *c, authorizer_fn *authorizer, int 
 
 bool handle_is_at_rest(const struct connection *c, const sqlite3_stmt *newest)
 {
-	return c->has_image && int_at(c, places.active) == 0 &&
+	return places.known && int_at(c, places.active) == 0 &&
 	       ((const char *)c->db)[places.automatic] == 1 &&
 	       pointer_at(c, places.newest) == newest;
 }

@@ -102,8 +102,7 @@ struct connection {
 	bool foreign;   /* A statement that is not ours was met in this lease. */
 	bool discard;   /* An error was met after which it is not kept. */
 	uint64_t salt;  /* In the names of its savepoints. */
-	/* Of the handle, clean: what handle_note() saw, if it knows where to look. */
-	bool has_image;
+	/* Of the handle, clean: what handle_note() saw. */
 	handle_chunk image[HANDLE_CHUNKS_MAX];
 	bool tolerates; /* Statements that are not ours are there, and taken for virtual tables'. */
 
@@ -145,8 +144,7 @@ bool connection_close(struct connection *connection);
 bool connection_prove(struct connection *connection);
 /* handle.c: find out where to look, once, with SQLite initialised; not when it fails. */
 void handle_learn(void);
-/* Tests: know nothing, as with an SQLite in which something is not found. */
-void handle_forget(void);
+bool handle_is_known(void);
 /* What the handle is like, clean. */
 void handle_note(struct connection *connection);
 /* What is not as it was noted, and the last error. Where it cannot be told, all that may be. */

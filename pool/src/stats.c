@@ -191,6 +191,11 @@ const char *features_missing(void)
 		if (compileoption_used(options[i].option))
 			length += (size_t)snprintf(text + length, sizeof text - length, "%s%s",
 			                           length > 0 ? "; " : "", options[i].words);
+	if (!handle_is_known())
+		snprintf(text + length, sizeof text - length,
+		         "%sa handle whose memory can be read: every release sets hooks and limits "
+		         "anew",
+		         length > 0 ? "; " : "");
 	return text;
 }
 

@@ -216,7 +216,7 @@ TEST_ROWS(handle, shows_what_was_set, SETTINGS)
 	unsigned before;
 
 	acquire(f.pool, PP_WRITE, &lease);
-	CHECK(of_lease(&lease)->has_image);
+	CHECK(handle_is_known());
 	before = look(of_lease(&lease), settings[row].seen);
 	CHECK_INT(before, ==, settings[row].seen == HANDLE_AUTHORIZER ? HANDLE_AUTHORIZER : 0);
 	settings[row].set(lease.db);
@@ -285,7 +285,8 @@ TEST_ROWS(handle, of_an_unknown_sqlite_is_cleaned_all_the_same, SETTINGS + 1)
 	f = fixture_open(1);
 	elsewhere = false;
 	acquire(f.pool, PP_WRITE, &lease);
-	CHECK(!of_lease(&lease)->has_image);
+	CHECK(!handle_is_known());
+	CHECK_CONTAINS(stats(f.pool).missing_features, "every release sets hooks");
 	CHECK(!handle_is_at_rest(of_lease(&lease), of_lease(&lease)->rollback));
 	sqlite3_extended_result_codes(lease.db, 1);
 	if (row < SETTINGS && settings[row].set != set_authorizer)

@@ -148,6 +148,48 @@ TEST(release, meets_a_statement_that_is_not_its_own)
 	}
 }
 
+/* Idle, below one of the pool's. */
+TEST(release, meets_an_idle_statement_that_is_not_its_own)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *mine = NULL, *pools = NULL;
+
+	acquire(f.pool, PP_READ, &lease);
+	CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT 1", -1, &mine, NULL), ==, SQLITE_OK);
+	must(pp_prepare(&lease, "SELECT 2", &pools, NULL), NULL);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).dirty_statements, ==, 1);
+	sqlite3_finalize(mine);
+}
+
+static void fail_corrupt(sqlite3_context *context, int count, sqlite3_value **values)
+{
+	(void)count, (void)values;
+	sqlite3_result_error_code(context, SQLITE_CORRUPT);
+}
+
+static enum pp_status meet_corruption(struct pp_lease *lease, void *context)
+{
+	(void)context;
+	sqlite3_create_function(lease->db, "fail_corrupt", 0, SQLITE_UTF8, NULL, fail_corrupt, NULL,
+	                        NULL);
+	return sqlite3_exec(lease->db, "SELECT fail_corrupt()", NULL, NULL, NULL) == SQLITE_OK
+	               ? PP_OK
+	               : PP_SQLITE;
+}
+
+/* By the time of the release the last call is a ROLLBACK that succeeded. */
+TEST(release, closes_what_met_an_error_after_which_it_is_not_kept)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_error error;
+
+	CHECK_INT(pp_transact(f.pool, NULL, meet_corruption, NULL, &error), ==, PP_SQLITE);
+	CHECK_INT(error.error_class, ==, PP_DISCARD_CONNECTION);
+	CHECK_INT(stats(f.pool).retired, ==, 1);
+}
+
 /* A foreign statement and an open transaction: both are mended, and both are counted. */
 TEST(release, meets_a_foreign_statement_in_an_open_transaction)
 {
