@@ -591,7 +591,7 @@ static bool prove_closely(struct connection *c, int last)
 {
 	bool foreign = c->foreign || connection_has_foreign(c), open = in_transaction(c);
 
-	c->foreign = false;
+	c->foreign = c->tolerates = false;
 	if (foreign)
 		foreign = settle_foreign(c);
 	if (!sqlite3_get_autocommit(c->db))
@@ -616,7 +616,7 @@ bool connection_prove(struct connection *c)
 	if (c->statements.taken != NULL)
 		statements_give_back(&c->statements);
 	c->depth = 0;
-	c->dead = c->tolerates = false;
+	c->dead = false;
 	if (handle_is_at_rest(c, newest_of_ours(c)) && !c->foreign && c->dirty == 0 &&
 	    !c->discard && (last == SQLITE_OK || last == SQLITE_ROW || last == SQLITE_DONE)) {
 		c->deadline_ns = UINT64_MAX;

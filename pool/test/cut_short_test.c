@@ -218,6 +218,31 @@ TEST(deadline, ends_a_look_at_the_file)
 	CHECK_INT(stats(f.pool).file_changes, ==, 0);
 }
 
+static int64_t count_to_5000(sqlite3 *db)
+{
+	return number(db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE "
+	                  "i < 5000) SELECT count(*) FROM n");
+}
+
+static enum pp_status do_nothing(struct pp_lease *lease, void *context)
+{
+	(void)lease, (void)context;
+	return PP_OK;
+}
+
+TEST(deadline, of_a_transaction_ends_with_it)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_transaction options = { .deadline = pp_in_ms(60000) };
+	struct pp_lease lease = { 0 };
+
+	CHECK_INT(pp_transact(f.pool, &options, do_nothing, NULL, NULL), ==, PP_OK);
+	clock_travel_ms(120000);
+	acquire(f.pool, PP_WRITE, &lease);
+	CHECK_INT(count_to_5000(lease.db), ==, 5000);
+	pp_release(&lease);
+}
+
 /* It is of the waiting and of the look, not of what the borrower does afterwards. */
 TEST(deadline, of_an_acquire_ends_with_it)
 {
@@ -226,9 +251,7 @@ TEST(deadline, of_an_acquire_ends_with_it)
 
 	CHECK_INT(pp_acquire(f.pool, PP_WRITE, pp_in_ms(60000), &lease, NULL), ==, PP_OK);
 	clock_travel_ms(120000);
-	CHECK_INT(number(lease.db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
-	                           "WHERE i < 5000) SELECT count(*) FROM n"),
-	          ==, 5000);
+	CHECK_INT(count_to_5000(lease.db), ==, 5000);
 	pp_release(&lease);
 }
 
