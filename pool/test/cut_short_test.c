@@ -233,12 +233,12 @@ static enum pp_status do_nothing(struct pp_lease *lease, void *context)
 TEST(deadline, of_a_transaction_ends_with_it)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
-	struct pp_transaction options = { .deadline = pp_in_ms(60000) };
+	struct pp_transaction options = { .lane = PP_READ, .deadline = pp_in_ms(60000) };
 	struct pp_lease lease = { 0 };
 
 	CHECK_INT(pp_transact(f.pool, &options, do_nothing, NULL, NULL), ==, PP_OK);
 	clock_travel_ms(120000);
-	acquire(f.pool, PP_WRITE, &lease);
+	acquire(f.pool, PP_READ, &lease);
 	CHECK_INT(count_to_5000(lease.db), ==, 5000);
 	pp_release(&lease);
 }
