@@ -232,7 +232,7 @@ static enum pp_status do_nothing(struct pp_lease *lease, void *context)
 
 TEST(deadline, of_a_transaction_ends_with_it)
 {
-	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
 	struct pp_transaction options = { .lane = PP_READ, .deadline = pp_in_ms(60000) };
 	struct pp_lease lease = { 0 };
 
