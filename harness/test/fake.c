@@ -211,6 +211,14 @@ const struct harness_scenario fake_scenario = {
 	.body = fake_body,
 };
 
+struct harness_scenario fake_with_body(void (*body)(struct harness_run *run))
+{
+	struct harness_scenario s = fake_scenario;
+
+	s.body = body;
+	return s;
+}
+
 static const struct harness_target *const targets[] = { &fake_target, NULL };
 
 static void unlimit_files(void)

@@ -51,5 +51,6 @@ void fake_leaks_are_meant(void);
 bool fake_operation(struct harness_worker *worker, void *context,
                     struct harness_failure *reterr_failure);
 extern const struct harness_scenario fake_scenario; /* Opens, one load, closes. */
+struct harness_scenario fake_with_body(void (*body)(struct harness_run *run));
 
 #endif

@@ -43,19 +43,11 @@ static void body_stall(struct harness_run *run)
 	                                      .operation_count = 1 });
 }
 
-static struct harness_scenario with_body(void (*body)(struct harness_run *))
-{
-	struct harness_scenario s = fake_scenario;
-
-	s.body = body;
-	return s;
-}
-
 /* One stall of 200 ms at 1000/s delays the next 99 operations too: seen in latency, not in service
  * time, and not blamed on the generator. */
 TEST(load, counts_a_stall_for_everyone_it_delays)
 {
-	struct harness_scenario s = with_body(body_stall);
+	struct harness_scenario s = fake_with_body(body_stall);
 	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
 
 	CHECK_INT(outcome_number(&o, "operation.count"), ==, 100);
@@ -79,7 +71,7 @@ static void body_mix(struct harness_run *run)
 
 TEST(load, chooses_by_weight)
 {
-	struct harness_scenario s = with_body(body_mix);
+	struct harness_scenario s = fake_with_body(body_mix);
 	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, "--seed", "11", NULL);
 	json_t *ops = json_object_get(o.json, "operations"), *op;
 	json_int_t counts[3] = { 0 };
@@ -100,7 +92,7 @@ static void body_twice(struct harness_run *run)
 /* A second load goes on where the first one ended, and adds to the same names. */
 TEST(load, numbers_operations_over_all_loads)
 {
-	struct harness_scenario once = with_body(body_mix), twice = with_body(body_twice);
+	struct harness_scenario once = fake_with_body(body_mix), twice = fake_with_body(body_twice);
 	CLEANUP(outcome_done) struct outcome a = scenario_run(&once, nothing, "--seed", "1", NULL);
 	CLEANUP(outcome_done) struct outcome b = scenario_run(&twice, nothing, "--seed", "1", NULL);
 
@@ -136,7 +128,7 @@ static void body_oversleep(struct harness_run *run)
 
 TEST(load, does_not_trust_a_generator_that_lagged)
 {
-	struct harness_scenario s = with_body(body_oversleep);
+	struct harness_scenario s = fake_with_body(body_oversleep);
 	CLEANUP(outcome_done)
 	struct outcome o = scenario_run(&s, nothing, "--operations", "10", "--rate", "1000", NULL);
 
@@ -201,7 +193,7 @@ static const struct {
  * by then is counted, and the run says that it is not what was asked for. */
 TEST_ROWS(load, ends_an_open_loop_by_the_clock, sizeof overloads / sizeof *overloads)
 {
-	struct harness_scenario s = with_body(body_slow);
+	struct harness_scenario s = fake_with_body(body_slow);
 	const char *const *options = overloads[row].options;
 	CLEANUP(outcome_done)
 	struct outcome o =
@@ -223,7 +215,7 @@ TEST_ROWS(load, ends_an_open_loop_by_the_clock, sizeof overloads / sizeof *overl
 /* A queue that is there when the time is over is worked off, if it is short. */
 TEST(load, drops_nothing_for_a_stall_at_the_end)
 {
-	struct harness_scenario s = with_body(body_stall_last);
+	struct harness_scenario s = fake_with_body(body_stall_last);
 	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
 
 	CHECK_INT(outcome_number(&o, "operations_count"), ==, 1000);
@@ -284,7 +276,7 @@ static void body_nonsense(struct harness_run *run)
 
 TEST(load, refuses_what_can_never_run)
 {
-	struct harness_scenario s = with_body(body_nonsense);
+	struct harness_scenario s = fake_with_body(body_nonsense);
 	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
 
 	CHECK_INT(o.code, ==, 4);

@@ -283,8 +283,7 @@ static void body_cannot(struct harness_run *run)
 
 TEST(run, leaves_nothing_when_it_cannot_run)
 {
-	struct harness_scenario s = fake_scenario;
-	s.body = body_cannot;
+	struct harness_scenario s = fake_with_body(body_cannot);
 	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
 
 	CHECK_INT(o.code, ==, 4);
@@ -301,8 +300,7 @@ static void body_interrupted(struct harness_run *run)
 
 TEST(run, stops_at_ctrl_c_and_says_so)
 {
-	struct harness_scenario s = fake_scenario;
-	s.body = body_interrupted;
+	struct harness_scenario s = fake_with_body(body_interrupted);
 	CLEANUP(outcome_done)
 	struct outcome o = scenario_run(&s, nothing, "--seconds", "3600", NULL);
 
@@ -317,8 +315,7 @@ static void body_idle(struct harness_run *run)
 
 TEST(run, does_not_trust_a_run_that_did_nothing)
 {
-	struct harness_scenario s = fake_scenario;
-	s.body = body_idle;
+	struct harness_scenario s = fake_with_body(body_idle);
 	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
 
 	CHECK_INT(o.code, ==, 3);
@@ -334,8 +331,7 @@ static void body_exits(struct harness_run *run)
 
 TEST(run, does_not_take_an_early_exit_for_success)
 {
-	struct harness_scenario s = fake_scenario;
-	s.body = body_exits;
+	struct harness_scenario s = fake_with_body(body_exits);
 	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
 
 	CHECK_INT(o.code, ==, 1);
@@ -353,8 +349,7 @@ static void body_talks(struct harness_run *run)
 
 TEST(run, keeps_a_failure_among_many_doubts)
 {
-	struct harness_scenario s = fake_scenario;
-	s.body = body_talks;
+	struct harness_scenario s = fake_with_body(body_talks);
 	CLEANUP(outcome_done) struct outcome o = scenario_run(&s, nothing, NULL);
 
 	CHECK_INT(o.code, ==, 1);

@@ -82,6 +82,15 @@ static void evaluate(struct fixture *f, const char *expression, char *text, size
 		snprintf(text, size, "double %.15g", v.real);
 }
 
+static void check_value(const char *expression, const char *value)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	char text[512];
+
+	evaluate(&f, expression, text, sizeof text);
+	CHECK_MSG(strcmp(text, value) == 0, "%s: %s, not %s", expression, text, value);
+}
+
 static const struct {
 	const char *expression, *value;
 } like_pgbench[] = {
@@ -217,12 +226,7 @@ static const struct {
 
 TEST_ROWS(script_expr, gives_what_pgbench_gives, sizeof like_pgbench / sizeof *like_pgbench)
 {
-	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	char text[512];
-
-	evaluate(&f, like_pgbench[row].expression, text, sizeof text);
-	CHECK_MSG(strcmp(text, like_pgbench[row].value) == 0, "%s: %s, not %s",
-	          like_pgbench[row].expression, text, like_pgbench[row].value);
+	check_value(like_pgbench[row].expression, like_pgbench[row].value);
 }
 
 /* What pgbench does not have, or does in another way. */
@@ -242,12 +246,7 @@ static const struct {
 
 TEST_ROWS(script_expr, reads_variables_and_continued_lines, sizeof of_ours / sizeof *of_ours)
 {
-	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	char text[512];
-
-	evaluate(&f, of_ours[row].expression, text, sizeof text);
-	CHECK_MSG(strcmp(text, of_ours[row].value) == 0, "%s: %s, not %s", of_ours[row].expression,
-	          text, of_ours[row].value);
+	check_value(of_ours[row].expression, of_ours[row].value);
 }
 
 static const struct {

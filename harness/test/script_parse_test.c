@@ -2,16 +2,9 @@
  * script_parse_test.c - what is refused in a script or its file, and in which words.
  */
 /* SPDX-License-Identifier: MIT */
-#include <poolproof/harness/test.h>
-
-#include "script_internal.h"
+#include "script.h"
 
 #include <unistd.h>
-
-static const struct harness_variable variables[] = {
-	{ "records", { .type = HARNESS_INTEGER, .integer = 100 } },
-	{ "greeting", { .type = HARNESS_TEXT, .text = "it's" } },
-};
 
 struct fixture {
 	sqlite3 *db;
@@ -21,15 +14,7 @@ struct fixture {
 
 static struct fixture fixture_open(void)
 {
-	struct fixture f = { 0 };
-
-	CHECK_INT(sqlite3_open(":memory:", &f.db), ==, SQLITE_OK);
-	CHECK_INT(sqlite3_exec(f.db,
-	                       "CREATE TABLE account (id INTEGER PRIMARY KEY, balance, name);"
-	                       "INSERT INTO account VALUES (1, 10, 'one'), (2, 20, 'two')",
-	                       NULL, NULL, NULL),
-	          ==, SQLITE_OK);
-	return f;
+	return (struct fixture){ .db = accounts_open() };
 }
 
 static void fixture_close(struct fixture *f)
@@ -41,27 +26,10 @@ static void fixture_close(struct fixture *f)
 static bool parse(struct fixture *f, const char *text)
 {
 	harness_script_free(f->script);
-	f->script = harness_script_parse("dir/mine.sql", text, f->db, variables,
-	                                 sizeof variables / sizeof *variables, f->error,
-	                                 sizeof f->error);
+	f->script = parse_mine(f->db, text, f->error, sizeof f->error);
 	/* No transaction is left. */
 	CHECK(sqlite3_get_autocommit(f->db));
 	return f->script != NULL;
-}
-
-/* One value of the database as text. */
-static const char *value_of(struct fixture *f, const char *sql)
-{
-	static char text[256];
-	sqlite3_stmt *statement = NULL;
-	const unsigned char *found;
-
-	CHECK_INT(sqlite3_prepare_v2(f->db, sql, -1, &statement, NULL), ==, SQLITE_OK);
-	CHECK_INT(sqlite3_step(statement), ==, SQLITE_ROW);
-	found = sqlite3_column_text(statement, 0);
-	snprintf(text, sizeof text, "%s", found != NULL ? (const char *)found : "NULL");
-	sqlite3_finalize(statement);
-	return text;
 }
 
 static const struct {
@@ -224,9 +192,9 @@ TEST(script_parse, leaves_the_schema_as_it_was)
 	                    "CREATE TRIGGER t AFTER INSERT ON extra BEGIN SELECT ';\\'; END;\n"
 	                    "DROP TABLE account; DROP TABLE extra;"),
 	          "%s", f.error);
-	CHECK_STR(value_of(&f, "SELECT group_concat(name) FROM sqlite_schema"), "account");
+	CHECK_STR(value_of(f.db, "SELECT group_concat(name) FROM sqlite_schema"), "account");
 	CHECK(!parse(&f, "DROP TABLE account; SELECT * FROM account"));
-	CHECK_STR(value_of(&f, "SELECT count(*) FROM account"), "2");
+	CHECK_STR(value_of(f.db, "SELECT count(*) FROM account"), "2");
 }
 
 /* ---- Files ---- */

@@ -4,9 +4,7 @@
  * The target here is one in-memory database and a list of what was asked of it.
  */
 /* SPDX-License-Identifier: MIT */
-#include <poolproof/harness/test.h>
-
-#include "script_internal.h"
+#include "script.h"
 
 /* ---- The target ---- */
 
@@ -170,22 +168,12 @@ static const struct harness_target fake = {
 
 /* ---- The fixture ---- */
 
-static const struct harness_variable variables[] = {
-	{ "records", { .type = HARNESS_INTEGER, .integer = 100 } },
-	{ "greeting", { .type = HARNESS_TEXT, .text = "it's" } },
-};
-
 static struct fixture *fixture_open(void)
 {
 	struct fixture *f = calloc(1, sizeof *f);
 
 	CHECK(f != NULL);
-	CHECK_INT(sqlite3_open(":memory:", &f->db), ==, SQLITE_OK);
-	CHECK_INT(sqlite3_exec(f->db,
-	                       "CREATE TABLE account (id INTEGER PRIMARY KEY, balance, name);"
-	                       "INSERT INTO account VALUES (1, 10, 'one'), (2, 20, 'two')",
-	                       NULL, NULL, NULL),
-	          ==, SQLITE_OK);
+	f->db = accounts_open();
 	f->worker.target = &fake;
 	f->worker.target_state = f;
 	f->worker.thread = 3;
@@ -206,9 +194,7 @@ static void fixture_close(struct fixture **f)
 static bool parse(struct fixture *f, const char *text)
 {
 	harness_script_free(f->script);
-	f->script = harness_script_parse("dir/mine.sql", text, f->db, variables,
-	                                 sizeof variables / sizeof *variables, f->error,
-	                                 sizeof f->error);
+	f->script = parse_mine(f->db, text, f->error, sizeof f->error);
 	/* The schema is as before, and no transaction is left. */
 	CHECK(sqlite3_get_autocommit(f->db));
 	return f->script != NULL;
@@ -226,21 +212,6 @@ static void parse_and_run(struct fixture *f, const char *text)
 	CHECK_MSG(run(f), "%s", f->failure.text);
 }
 
-/* One value of the database as text. */
-static const char *value_of(struct fixture *f, const char *sql)
-{
-	static char text[256];
-	sqlite3_stmt *statement = NULL;
-	const unsigned char *found;
-
-	CHECK_INT(sqlite3_prepare_v2(f->db, sql, -1, &statement, NULL), ==, SQLITE_OK);
-	CHECK_INT(sqlite3_step(statement), ==, SQLITE_ROW);
-	found = sqlite3_column_text(statement, 0);
-	snprintf(text, sizeof text, "%s", found != NULL ? (const char *)found : "NULL");
-	sqlite3_finalize(statement);
-	return text;
-}
-
 TEST(script_run, takes_a_connection_at_its_first_sql_and_gives_it_back)
 {
 	FIXTURE(f);
@@ -249,7 +220,7 @@ TEST(script_run, takes_a_connection_at_its_first_sql_and_gives_it_back)
 	                 "BEGIN;\nUPDATE account SET balance = balance + :k WHERE id = :k;\n"
 	                 "SELECT 1; SELECT 2;\nEND;\n");
 	CHECK_STR(f->asked, "lend write, begin, query 1, query 0, query 0, commit, give back, ");
-	CHECK_STR(value_of(f, "SELECT balance FROM account WHERE id = 2"), "22");
+	CHECK_STR(value_of(f->db, "SELECT balance FROM account WHERE id = 2"), "22");
 	parse_and_run(f, "\\set k 2");
 	CHECK_STR(f->asked, "");
 }
@@ -261,9 +232,9 @@ TEST(script_run, binds_each_type)
 	parse_and_run(f, "\\set i -5\n\\set d 1.5\n\\set b 1 = 1\n\\set n NULL\n"
 	                 "INSERT INTO account VALUES (9, typeof(:i)||typeof(:d)||typeof(:b)||"
 	                 "typeof(:n)||typeof(:greeting), :greeting||':i'||:i||:d||:b)");
-	CHECK_STR(value_of(f, "SELECT balance FROM account WHERE id = 9"),
+	CHECK_STR(value_of(f->db, "SELECT balance FROM account WHERE id = 9"),
 	          "integerrealintegernulltext");
-	CHECK_STR(value_of(f, "SELECT name FROM account WHERE id = 9"), "it's:i-51.51");
+	CHECK_STR(value_of(f->db, "SELECT name FROM account WHERE id = 9"), "it's:i-51.51");
 }
 
 TEST(script_run, knows_its_client_and_its_seed)
@@ -271,7 +242,7 @@ TEST(script_run, knows_its_client_and_its_seed)
 	FIXTURE(f);
 
 	parse_and_run(f, "INSERT INTO account VALUES (9, :client_id, :random_seed)");
-	CHECK_STR(value_of(f, "SELECT balance FROM account WHERE id = 9"), "3");
+	CHECK_STR(value_of(f->db, "SELECT balance FROM account WHERE id = 9"), "3");
 }
 
 TEST(script_run, rolls_back_and_says_where)
@@ -285,7 +256,7 @@ TEST(script_run, rolls_back_and_says_where)
 	CHECK_INT(f->failure.kind, ==, HARNESS_FAILURE_SQL);
 	CHECK_INT(f->failure.code & 0xff, ==, SQLITE_CONSTRAINT);
 	CHECK_STR(f->asked, "lend write, begin, query 0, query 0, rollback, give back, ");
-	CHECK_STR(value_of(f, "SELECT count(*) FROM account"), "2");
+	CHECK_STR(value_of(f->db, "SELECT count(*) FROM account"), "2");
 }
 
 static const struct {
@@ -345,7 +316,7 @@ TEST_ROWS(script_run, follows_one_branch, sizeof branches / sizeof *branches)
 
 	snprintf(text, sizeof text, "%s\nUPDATE account SET balance = :r", branches[row].text);
 	parse_and_run(f, text);
-	CHECK_STR(value_of(f, "SELECT balance FROM account"), branches[row].value);
+	CHECK_STR(value_of(f->db, "SELECT balance FROM account"), branches[row].value);
 }
 
 static const struct {
@@ -396,7 +367,8 @@ TEST(script_run, gathers_a_row_into_variables)
 	                 "INSERT INTO account VALUES (9, :sum, :got_name || typeof(:got_n)) "
 	                 "RETURNING id \\gset\n"
 	                 "UPDATE account SET balance = balance + 1 WHERE id = :id");
-	CHECK_STR(value_of(f, "SELECT balance || name FROM account WHERE id = 9"), "22.5twonull");
+	CHECK_STR(value_of(f->db, "SELECT balance || name FROM account WHERE id = 9"),
+	          "22.5twonull");
 }
 
 static uint64_t digest_of(struct fixture *f, uint64_t seed)
