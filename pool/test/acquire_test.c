@@ -75,27 +75,6 @@ TEST(acquire, readers_cannot_write)
 
 /* --- Waiting ------------------------------------------------------------------------------ */
 
-struct visitor {
-	struct pp_pool *pool;
-	enum pp_lane lane;
-	struct pp_deadline deadline;
-	enum pp_status status;
-	atomic_uint *order; /* Who came through how manieth. */
-	unsigned place;
-};
-
-static void *visit(void *context)
-{
-	struct visitor *v = context;
-	struct pp_lease lease = { 0 };
-
-	v->status = pp_acquire(v->pool, v->lane, v->deadline, &lease, NULL);
-	if (v->order != NULL)
-		v->place = atomic_fetch_add(v->order, 1);
-	pp_release(&lease);
-	return NULL;
-}
-
 TEST(acquire, waiter_is_woken_by_the_release)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);

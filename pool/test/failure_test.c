@@ -214,18 +214,6 @@ TEST(transact, may_use_another_pool_inside)
 	CHECK_INT(rows_in(f.pool), ==, 1);
 }
 
-static void fail_with(sqlite3_context *context, int count, sqlite3_value **values)
-{
-	(void)count;
-	sqlite3_result_error_code(context, sqlite3_value_int(values[0]));
-}
-
-static int add_fail_with(sqlite3 *db, void *context)
-{
-	return sqlite3_create_function(db, "fail_with", 1, SQLITE_UTF8, context, fail_with, NULL,
-	                               NULL);
-}
-
 /* The pause doubles up to a bound, and half of it at least is kept: 1, 2, 4 ... 32, 50, 50 ms. */
 TEST(transact, pauses_longer_from_attempt_to_attempt)
 {

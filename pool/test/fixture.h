@@ -178,6 +178,65 @@ static inline void acquire_elsewhere(struct pp_pool *pool, enum pp_lane lane, st
 	pthread_join(thread_start(acquire_there, &e), NULL);
 }
 
+/* Borrows once, waiting for it if need be, and gives back. */
+struct visitor {
+	struct pp_pool *pool;
+	enum pp_lane lane;
+	struct pp_deadline deadline;
+	enum pp_status status;
+	atomic_uint *order; /* Who came through how manieth. */
+	unsigned place;
+};
+
+static inline void *visit(void *context)
+{
+	struct visitor *v = context;
+	struct pp_lease lease = { 0 };
+
+	v->status = pp_acquire(v->pool, v->lane, v->deadline, &lease, NULL);
+	if (v->order != NULL)
+		v->place = atomic_fetch_add(v->order, 1);
+	pp_release(&lease);
+	return NULL;
+}
+
+/* --- For on_open -------------------------------------------------------------------------- */
+
+/* Where power does not fail, and syncs would take long. */
+static inline int no_sync(sqlite3 *db, void *context)
+{
+	(void)context;
+	return sqlite3_exec(db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
+}
+
+static inline int map_pages(sqlite3 *db, void *context)
+{
+	(void)context;
+	return sqlite3_exec(db, "PRAGMA mmap_size=1048576", NULL, NULL, NULL);
+}
+
+/* No connection can be opened while this is set. */
+static atomic_bool refusing;
+
+static inline int refuse_when_told(sqlite3 *db, void *context)
+{
+	(void)db, (void)context;
+	return atomic_load(&refusing) ? SQLITE_AUTH : SQLITE_OK;
+}
+
+static inline void fail_with(sqlite3_context *context, int count, sqlite3_value **values)
+{
+	(void)count;
+	sqlite3_result_error_code(context, sqlite3_value_int(values[0]));
+}
+
+/* SELECT fail_with(5) is told that the file is locked. */
+static inline int add_fail_with(sqlite3 *db, void *context)
+{
+	return sqlite3_create_function(db, "fail_with", 1, SQLITE_UTF8, context, fail_with, NULL,
+	                               NULL);
+}
+
 /* --- A pool's life ------------------------------------------------------------------------
  * For the tests that let one thing fail anywhere in it: open, borrow, nest, commit, close. The
  * table n has one row, and x in it is what successful commits have added up to. */

@@ -70,37 +70,22 @@ TEST(line, newcomers_do_not_overtake_when_it_is_strict)
 	line_give_back(f.pool, slot, SLOT_IDLE);
 }
 
-struct sleeper {
-	struct pp_pool *pool;
-	enum pp_status status;
-};
-
-static void *wait_for_the_writer(void *context)
-{
-	struct sleeper *s = context;
-	struct pp_lease lease = { 0 };
-
-	s->status = pp_acquire(s->pool, PP_WRITE, PP_FOREVER, &lease, NULL);
-	pp_release(&lease);
-	return NULL;
-}
-
 /* The head itself notices that it is overdue: nobody has to give anything back for that. */
 TEST(line, becomes_strict_when_its_head_is_overdue)
 {
 	CLEANUP(fixture_close)
 	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .overtake_ms = 1 });
-	struct sleeper s = { .pool = f.pool };
+	struct visitor v = { .pool = f.pool, .lane = PP_WRITE, .deadline = PP_FOREVER };
 	struct line *line = pool_lane(f.pool, PP_WRITE)->line;
 	struct pp_lease lease = { 0 };
 	pthread_t thread;
 
 	acquire(f.pool, PP_WRITE, &lease);
-	thread = thread_start(wait_for_the_writer, &s);
+	thread = thread_start(visit, &v);
 	WAIT_FOR(atomic_load(&line->strict));
 	pp_release(&lease);
 	pthread_join(thread, NULL);
-	CHECK_INT(s.status, ==, PP_OK);
+	CHECK_INT(v.status, ==, PP_OK);
 	CHECK_INT(stats(f.pool).write.handovers, ==, 1);
 	CHECK(!atomic_load(&line->strict)); /* Nobody waits: overtaking is no harm any more. */
 }

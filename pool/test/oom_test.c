@@ -5,12 +5,6 @@
 
 /* --- It fails ----------------------------------------------------------------------------- */
 
-static int no_sync(sqlite3 *db, void *context)
-{
-	(void)context; /* Power does not fail here, and thousands of syncs would take long. */
-	return sqlite3_exec(db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
-}
-
 /* What is refused from then on fails much alike for neighbours: there a stride is enough. */
 static const struct {
 	const char *what;

@@ -341,22 +341,10 @@ static enum pp_status be_busy(struct pp_lease *lease, void *context)
 
 	++*attempts;
 	sql(lease->db, "CREATE TEMP TRIGGER IF NOT EXISTS g BEFORE INSERT ON t BEGIN "
-	               "SELECT busy(); END");
+	               "SELECT fail_with(5); END");
 	return sqlite3_exec(lease->db, "INSERT INTO t(v) VALUES (1)", NULL, NULL, NULL) == SQLITE_OK
 	               ? PP_OK
 	               : PP_SQLITE;
-}
-
-static void busy(sqlite3_context *context, int count, sqlite3_value **values)
-{
-	(void)count, (void)values;
-	sqlite3_result_error_code(context, SQLITE_BUSY);
-}
-
-static int add_busy(sqlite3 *db, void *context)
-{
-	(void)context;
-	return sqlite3_create_function(db, "busy", 0, SQLITE_UTF8, NULL, busy, NULL, NULL);
 }
 
 TEST(pressure, leaves_a_transaction_two_attempts)
@@ -365,7 +353,7 @@ TEST(pressure, leaves_a_transaction_two_attempts)
 	const struct pp_transaction options = { .attempts_max = 3 };
 	unsigned attempts = 0;
 
-	machine_start(&m, (struct pp_config){ .readers = 1, .on_open = add_busy });
+	machine_start(&m, (struct pp_config){ .readers = 1, .on_open = add_fail_with });
 	CHECK_INT(pp_transact(m.pool, &options, be_busy, &attempts, NULL), ==, PP_SQLITE);
 	CHECK_INT(attempts, ==, 3);
 	be_short(&m, true);

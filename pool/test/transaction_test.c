@@ -253,29 +253,17 @@ static enum pp_status work_busily(struct pp_lease *lease, void *context)
 	sql(lease->db, "INSERT INTO t DEFAULT VALUES");
 	if (job->runs++ < job->busy_runs) {
 		/* What SQLite says when the file is locked: the code is on the connection. */
-		sqlite3_exec(lease->db, "SELECT fail_busy()", NULL, NULL, NULL);
+		sqlite3_exec(lease->db, "SELECT fail_with(5)", NULL, NULL, NULL);
 		return PP_SQLITE;
 	}
 	return PP_OK;
-}
-
-static void fail_busy(sqlite3_context *context, int count, sqlite3_value **values)
-{
-	(void)count, (void)values;
-	sqlite3_result_error_code(context, SQLITE_BUSY);
-}
-
-static int add_fail_busy(sqlite3 *db, void *context)
-{
-	return sqlite3_create_function(db, "fail_busy", 0, SQLITE_UTF8, context, fail_busy, NULL,
-	                               NULL);
 }
 
 TEST(transact, runs_again_on_an_error_of_the_retry_class)
 {
 	CLEANUP(fixture_close)
 	struct fixture f =
-		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_busy });
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_with });
 	struct job job = { .busy_runs = 2 };
 	struct pp_error error = { 0 };
 
@@ -289,7 +277,7 @@ TEST(transact, gives_up_after_its_attempts_and_tells_all)
 {
 	CLEANUP(fixture_close)
 	struct fixture f =
-		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_busy });
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_with });
 	struct job job = { .busy_runs = 100 };
 	struct pp_error error = { 0 };
 	char text[1024];
@@ -312,7 +300,7 @@ TEST(transact, never_retries_past_its_deadline)
 {
 	CLEANUP(fixture_close)
 	struct fixture f =
-		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_busy });
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_with });
 	struct job job = { .busy_runs = 1000 };
 	struct pp_error error = { 0 };
 

@@ -29,12 +29,6 @@ static void listen(const struct pp_event *event, void *context)
 }
 
 /* Power does not fail here, and thousands of syncs would take long. */
-static int no_sync(sqlite3 *db, void *context)
-{
-	(void)context;
-	return sqlite3_exec(db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
-}
-
 enum { BOUND = 1 << 20 };
 
 static struct fixture guarded(struct told *told, unsigned reader_max_ms)

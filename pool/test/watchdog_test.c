@@ -1,0 +1,206 @@
+/* Leases held too long, in virtual time: told of, interrupted, replaced. */
+/* SPDX-License-Identifier: MIT */
+#include "upkeep.h"
+
+TEST(watchdog, tells_of_a_lease_held_too_long_and_when_it_is_back)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 1, .lease_warn_ms = 5000, .backtraces = true },
+		&diary);
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *stmt;
+	const struct pp_event *overdue = &diary.last[PP_EVENT_LEASE_OVERDUE];
+
+	acquire(f.pool, PP_READ, &lease);
+	must(pp_prepare(&lease, "SELECT 'too slow' FROM t", &stmt, NULL), NULL);
+	later(&f, 4000);
+	CHECK_INT(told(&diary, PP_EVENT_LEASE_OVERDUE), ==, 0);
+	later(&f, 2000);
+	later(&f, 2000);
+	CHECK_INT(told(&diary, PP_EVENT_LEASE_OVERDUE), ==, 1);
+	CHECK_STR(overdue->connection.sql, "SELECT 'too slow' FROM t");
+	CHECK_INT(overdue->connection.thread, ==, thread_number());
+	CHECK_INT(overdue->connection.lane, ==, PP_READ);
+	CHECK_INT(overdue->connection.state, ==, PP_CONNECTION_LENT);
+	CHECK_INT(overdue->connection.since_ms, >=, 5000);
+	CHECK_INT(overdue->frame_count, >, 2);
+	CHECK_CONTAINS(diary.message[PP_EVENT_LEASE_OVERDUE], "held for 6");
+	CHECK_INT(told(&diary, PP_EVENT_LEASE_BACK), ==, 0);
+	pp_release(&lease);
+	CHECK_INT(told(&diary, PP_EVENT_LEASE_BACK), ==, 1);
+	CHECK_INT(stats(f.pool).overdue, ==, 1);
+	/* The next one is not told of for it. */
+	acquire(f.pool, PP_READ, &lease);
+	later(&f, 1000);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).overdue, ==, 1);
+	CHECK_INT(told(&diary, PP_EVENT_LEASE_BACK), ==, 1);
+}
+
+TEST(watchdog, interrupts_what_runs_too_long)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f =
+		manual((struct pp_config){ .readers = 1, .lease_max_ms = 10000 }, &diary);
+	struct runner r = { .pool = f.pool, .lane = PP_READ, .deadline = PP_FOREVER };
+	pthread_t thread = thread_start(run_endless, &r);
+
+	WAIT_FOR(atomic_load(&r.running));
+	later(&f, 9000);
+	CHECK_INT(stats(f.pool).interrupted, ==, 0);
+	later(&f, 1500);
+	pthread_join(thread, NULL);
+	CHECK_INT(r.rc, ==, SQLITE_INTERRUPT);
+	CHECK_INT(stats(f.pool).interrupted, ==, 1);
+	CHECK_STR(diary.message[PP_EVENT_INTERRUPTED], "held too long");
+	CHECK_INT(stats(f.pool).quarantined, ==, 0);
+	CHECK_INT(stats(f.pool).retired, ==, 0);
+}
+
+/* A lease that has been given back. */
+static struct pp_lease lent_and_back(struct pp_pool *pool, enum pp_lane lane)
+{
+	struct pp_lease lease = { 0 }, before;
+
+	acquire(pool, lane, &lease);
+	before = lease;
+	pp_release(&lease);
+	return before;
+}
+
+/* It was for the lease before: that has been given back meanwhile. */
+TEST(watchdog, interrupts_nobody_else_however_late)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct pp_lease before = lent_and_back(f.pool, PP_READ), lease = { 0 };
+
+	acquire(f.pool, PP_READ, &lease);
+	watchdog_interrupt(f.pool, before.slot, before.generation, "late");
+	CHECK_INT(number(lease.db, "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n "
+	                           "LIMIT 100000) SELECT count(*) FROM n"),
+	          ==, 100000);
+	pp_release(&lease);
+}
+
+/* He computes, and looks at nothing: another connection takes the place of his. */
+TEST_ROWS(watchdog, puts_another_in_the_place_of_one_that_does_not_come_back, 2)
+{
+	enum pp_lane lane = row == 0 ? PP_READ : PP_WRITE;
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 1, .lease_max_ms = 10000, .lease_grace_ms = 500 },
+		&diary);
+	struct pp_lease stuck = { 0 }, lease = { 0 };
+	struct pp_connection connections[8];
+	struct pp_error error;
+	unsigned n;
+
+	acquire_elsewhere(f.pool, lane, &stuck);
+	later(&f, 10500);
+	CHECK_INT(pp_acquire(f.pool, lane, PP_NO_WAIT, &lease, NULL), ==, PP_TIMEOUT);
+	later(&f, 600);
+	CHECK_INT(stats(f.pool).quarantined, ==, 1);
+	CHECK_INT(told(&diary, PP_EVENT_QUARANTINED), ==, 1);
+	must(pp_acquire(f.pool, lane, PP_NO_WAIT, &lease, &error), &error);
+	CHECK_INT(pp_connections_read(f.pool, connections, 8, &n), ==, PP_OK);
+	CHECK_INT(n, ==, 3);
+	CHECK_INT(connections[lane == PP_WRITE ? 0 : 1].state, ==, PP_CONNECTION_QUARANTINED);
+	/* Never under its holder: he may use it, and gives it back. */
+	CHECK_INT(number(stuck.db, "SELECT count(*) FROM t"), ==, 0);
+	later(&f, 100000);
+	later(&f, 1000);
+	CHECK_INT(stats(f.pool).quarantined, ==, 2); /* The replacement is stuck as well. */
+	CHECK_INT(pp_release(&stuck), ==, PP_OK);
+	CHECK_INT(stats(f.pool).returned_late, ==, 1);
+	CHECK_INT(pp_release(&lease), ==, PP_OK);
+	CHECK_INT(stats(f.pool).returned_late, ==, 2);
+	CHECK_STR(diary.message[PP_EVENT_CLOSED], "it came back from quarantine");
+	CHECK_INT(stats(f.pool).read.connections + stats(f.pool).write.connections, ==, 2);
+}
+
+/* Only so many can be stuck; then it is told of, and those that are back serve again. */
+TEST(watchdog, runs_out_of_replacements)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 1, .lease_max_ms = 1000, .lease_grace_ms = 1 },
+		&diary);
+	struct pp_lease stuck[WRITER_SLOTS] = { 0 }, lease = { 0 };
+
+	for (unsigned i = 0; i < WRITER_SLOTS; i++) {
+		acquire_elsewhere(f.pool, PP_WRITE, &stuck[i]);
+		later(&f, 1100);
+		later(&f, 10);
+	}
+	CHECK_INT(stats(f.pool).quarantined, ==, WRITER_SLOTS);
+	CHECK_CONTAINS(diary.message[PP_EVENT_HEALTH_FAILED], "all slots are in use");
+	CHECK_INT(pp_acquire(f.pool, PP_WRITE, PP_NO_WAIT, &lease, NULL), ==, PP_TIMEOUT);
+	pp_release(&stuck[0]);
+	later(&f, 10);
+	acquire(f.pool, PP_WRITE, &lease);
+	pp_release(&lease);
+	release_all(stuck, WRITER_SLOTS);
+}
+
+/* It has come back in the very moment. */
+TEST(watchdog, puts_nobody_in_the_place_of_what_is_back)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct pp_lease before = lent_and_back(f.pool, PP_WRITE), lease = { 0 };
+
+	size_quarantine(f.pool, before.slot, before.generation);
+	CHECK_INT(stats(f.pool).quarantined, ==, 0);
+	CHECK_INT(stats(f.pool).write.connections, ==, 1);
+	acquire(f.pool, PP_WRITE, &lease);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).returned_late, ==, 0);
+}
+
+static bool watchdog_is_due(struct pp_pool *pool)
+{
+	bool due;
+
+	pthread_mutex_lock(&pool->keep_mutex);
+	due = pool->keeper.due_ms[0] != 0;
+	pthread_mutex_unlock(&pool->keep_mutex);
+	return due;
+}
+
+/* Nobody pokes it: it looks by itself, also after nothing was lent. */
+TEST(watchdog, does_not_fall_asleep)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .lease_warn_ms = 1 });
+	struct pp_lease lease = { 0 };
+
+	WAIT_FOR(watchdog_is_due(f.pool)); /* It has looked, and nothing was lent. */
+	acquire(f.pool, PP_READ, &lease);
+	WAIT_FOR(stats(f.pool).overdue == 1);
+	pp_release(&lease);
+}
+
+/* It was to be renewed, and its successor waits; then it is stuck. */
+TEST(watchdog, lets_a_successor_in_at_once)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){
+			.readers = 1, .age_ms = 500, .lease_max_ms = 1000, .lease_grace_ms = 1 },
+		NULL);
+	struct pp_lease stuck = { 0 }, lease = { 0 };
+
+	acquire_elsewhere(f.pool, PP_WRITE, &stuck);
+	later(&f, 600);
+	later(&f, 600);
+	later(&f, 10);
+	CHECK_INT(stats(f.pool).quarantined, ==, 1);
+	acquire(f.pool, PP_WRITE, &lease);
+	pp_release(&lease);
+	pp_release(&stuck);
+	CHECK_INT(stats(f.pool).write.connections, ==, 1);
+}
