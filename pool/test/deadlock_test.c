@@ -2,10 +2,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "upkeep.h"
 
+/* One more reader than there are at first can be opened: but not two, and no writer. */
 TEST_ROWS(deadlock, of_a_thread_with_itself_is_told_at_once, 2)
 {
 	enum pp_lane lane = row == 0 ? PP_READ : PP_WRITE;
-	CLEANUP(fixture_close) struct fixture f = fixture_open(2);
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 2, .readers_min = 1 });
 	struct pp_lease leases[3] = { 0 };
 	struct pp_error error;
 	unsigned held = lane == PP_READ ? 2 : 1;
@@ -18,17 +20,19 @@ TEST_ROWS(deadlock, of_a_thread_with_itself_is_told_at_once, 2)
 	release_all(leases, 2);
 }
 
-/* With a rollback journal a reader excludes the writer. */
-TEST(deadlock, across_the_gate_is_told_at_once)
+/* With a rollback journal a reader excludes the writer and he it, also one that is yet to be
+ * opened.
+ */
+TEST_ROWS(deadlock, across_the_gate_is_told_at_once, 2)
 {
+	enum pp_lane has = row == 0 ? PP_READ : PP_WRITE, wants = row == 0 ? PP_WRITE : PP_READ;
 	CLEANUP(fixture_close)
-	struct fixture f =
-		fixture_config((struct pp_config){ .readers = 2, .journal = PP_JOURNAL_DELETE });
+	struct fixture f = fixture_config(
+		(struct pp_config){ .readers = 2, .readers_min = 1, .journal = PP_JOURNAL_DELETE });
 	struct pp_lease leases[2] = { 0 };
 
-	acquire(f.pool, PP_READ, &leases[0]);
-	CHECK_INT(pp_acquire(f.pool, PP_WRITE, PP_FOREVER, &leases[1], NULL), ==,
-	          PP_WOULD_DEADLOCK);
+	acquire(f.pool, has, &leases[0]);
+	CHECK_INT(pp_acquire(f.pool, wants, PP_FOREVER, &leases[1], NULL), ==, PP_WOULD_DEADLOCK);
 	release_all(leases, 1);
 }
 
@@ -89,6 +93,25 @@ TEST(deadlock, is_not_seen_where_the_pool_may_grow)
 	acquire(f.pool, PP_READ, &leases[1]);
 	release_all(leases, 2);
 	CHECK_INT(stats(f.pool).deadlocks, ==, 0);
+}
+
+/* A slot that is there for nobody, or for the connection that is to take the place of his own. */
+TEST_ROWS(deadlock, is_seen_beside_a_slot_that_does_not_come, 2)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		manual((struct pp_config){ .readers = 2 - (unsigned)row, .age_ms = 1000 }, NULL);
+	struct pp_lease leases[2] = { 0 };
+	struct lane *lane = pool_lane(f.pool, PP_READ);
+
+	if (row == 0)
+		CHECK_INT(pp_resize(f.pool, 1, 1, NULL), ==, PP_OK);
+	acquire(f.pool, PP_READ, &leases[0]);
+	if (row == 1)
+		later(&f, 2000);
+	CHECK_INT(lane_count_in(lane, row == 0 ? SLOT_SPARE : SLOT_NEXT), ==, 1);
+	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_FOREVER, &leases[1], NULL), ==, PP_WOULD_DEADLOCK);
+	pp_release(&leases[0]);
 }
 
 /* Holding one and wanting another is no circle while somebody else may give his back. */

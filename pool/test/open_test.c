@@ -407,15 +407,6 @@ static void *close_forever(void *context)
 	return NULL;
 }
 
-static void *acquire_forever(void *context)
-{
-	struct pp_lease lease = { 0 };
-	enum pp_status status = pp_acquire(context, PP_WRITE, PP_FOREVER, &lease, NULL);
-
-	pp_release(&lease);
-	return (void *)(intptr_t)status;
-}
-
 TEST(close, wakes_the_waiters_and_waits_for_the_last_release)
 {
 	CLEANUP(fixture_remove)
@@ -423,15 +414,15 @@ TEST(close, wakes_the_waiters_and_waits_for_the_last_release)
 		fixture_config((struct pp_config){ .readers = 1, .overtake_ms = 60000 });
 	struct closer closer = { .f = &f };
 	struct pp_lease lease = { 0 };
+	struct visitor v = { .pool = f.pool, .lane = PP_WRITE, .deadline = PP_FOREVER };
 	pthread_t waiter, closing;
-	void *status;
 
 	acquire(f.pool, PP_WRITE, &lease);
-	waiter = thread_start(acquire_forever, f.pool);
+	waiter = thread_start(visit, &v);
 	WAIT_FOR(stats(f.pool).write.waiting == 1);
 	closing = thread_start(close_forever, &closer);
-	pthread_join(waiter, &status);
-	CHECK_INT((intptr_t)status, ==, PP_CLOSED);
+	pthread_join(waiter, NULL);
+	CHECK_INT(v.status, ==, PP_CLOSED);
 	pp_release(&lease);
 	pthread_join(closing, NULL);
 	CHECK_INT(closer.status, ==, PP_OK);

@@ -348,6 +348,53 @@ TEST(resize, makes_it_larger_and_smaller_while_it_is_used)
 	CHECK_INT(stats(f.pool).read.open, ==, 1);
 }
 
+static void *keep_once(void *context)
+{
+	CHECK_INT(pp_keep(context, NULL), ==, PP_OK);
+	return NULL;
+}
+
+static struct pp_pool *kept_at_the_close;
+
+static void keep_at_the_close(const struct pp_event *event, void *context)
+{
+	struct pp_pool *pool = kept_at_the_close;
+
+	(void)context;
+	if (event->kind != PP_EVENT_CLOSED || pool == NULL)
+		return;
+	kept_at_the_close = NULL;
+	pthread_join(thread_start(keep_once, pool), NULL);
+}
+
+/* Upkeep comes when the successor has taken its place and the old connection is not closed yet: one
+ * too many is there, but none that is to go. Nor is it because some were to go before. */
+TEST(resize, leaves_a_successor_that_takes_its_place)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 2,
+	                                                      .keeper = PP_KEEPER_MANUAL,
+	                                                      .age_ms = 1000,
+	                                                      .on_event = keep_at_the_close });
+	struct pp_lease lease = { 0 };
+	uint64_t opened;
+
+	CHECK_INT(pp_suspend(f.pool, PP_FOREVER), ==, PP_OK);
+	CHECK_INT(pp_resize(f.pool, 1, 1, NULL), ==, PP_OK);
+	CHECK_INT(pp_resume(f.pool), ==, PP_OK);
+	later(&f, 10);
+	CHECK_INT(stats(f.pool).read.open, ==, 1);
+	acquire(f.pool, PP_READ, &lease);
+	later(&f, 2000);
+	opened = stats(f.pool).opened;
+	kept_at_the_close = f.pool;
+	pp_release(&lease);
+	CHECK(kept_at_the_close == NULL);
+	CHECK_INT(stats(f.pool).renewed, ==, 2); /* The writer, too. */
+	CHECK_INT(stats(f.pool).read.open, ==, 1);
+	CHECK_INT(stats(f.pool).opened, ==, opened);
+}
+
 static const struct {
 	unsigned least, most;
 	const char *words;

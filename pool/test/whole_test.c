@@ -159,23 +159,66 @@ TEST(exclusive, ends_also_when_nothing_can_be_opened)
 	pp_release(&lease);
 }
 
-/* A writer in quarantine is still out, and may still write: nobody is alone beside him. */
-TEST(exclusive, waits_for_a_writer_in_quarantine)
+/* Somebody has the writer for an exclusive lease, and waits for one that is stuck. */
+static bool stands_aside(struct pp_pool *pool)
 {
-	CLEANUP(fixture_close)
+	struct line *line = pool_lane(pool, PP_WRITE)->line;
+	bool stands;
+
+	pthread_mutex_lock(&line->mutex);
+	stands = line->aside == 1;
+	pthread_mutex_unlock(&line->mutex);
+	return stands;
+}
+
+static struct fixture with_a_stuck_writer(struct pp_lease *ret_stuck)
+{
 	struct fixture f = manual(
 		(struct pp_config){ .readers = 1, .lease_max_ms = 1000, .lease_grace_ms = 1 },
 		NULL);
-	struct pp_lease stuck = { 0 }, lease = { 0 };
 
-	acquire_elsewhere(f.pool, PP_WRITE, &stuck);
+	acquire_elsewhere(f.pool, PP_WRITE, ret_stuck);
 	later(&f, 1100);
 	later(&f, 10);
 	CHECK_INT(stats(f.pool).quarantined, ==, 1);
+	return f;
+}
+
+/* A writer in quarantine is still out, and may still write: nobody is alone beside him. */
+TEST(exclusive, waits_for_a_writer_in_quarantine)
+{
+	struct pp_lease stuck = { 0 }, lease = { 0 };
+	CLEANUP(fixture_close) struct fixture f = with_a_stuck_writer(&stuck);
+	struct visitor v = { .pool = f.pool, .lane = PP_EXCLUSIVE, .deadline = PP_FOREVER };
+	pthread_t thread;
+
 	CHECK_INT(pp_acquire(f.pool, PP_EXCLUSIVE, pp_in_ms(20), &lease, NULL), ==, PP_TIMEOUT);
+	thread = thread_start(visit, &v);
+	WAIT_FOR(stands_aside(f.pool));
 	pp_release(&stuck);
-	acquire(f.pool, PP_EXCLUSIVE, &lease);
-	pp_release(&lease);
+	pthread_join(thread, NULL);
+	CHECK_INT(v.status, ==, PP_OK);
+}
+
+/* No longer than he may. */
+TEST_ROWS(exclusive, gives_up_a_writer_in_quarantine, 2)
+{
+	struct pp_lease stuck = { 0 };
+	CLEANUP(fixture_close) struct fixture f = with_a_stuck_writer(&stuck);
+	struct pp_token token = { 0 };
+	struct visitor v = { .pool = f.pool,
+		             .lane = PP_EXCLUSIVE,
+		             .deadline = pp_with_token(PP_FOREVER, &token) };
+	pthread_t thread = thread_start(visit, &v);
+
+	WAIT_FOR(stands_aside(f.pool));
+	if (row == 0)
+		pp_cancel(&token);
+	else
+		CHECK_INT(pp_close(f.pool, PP_NO_WAIT, NULL), ==, PP_LEASED);
+	pthread_join(thread, NULL);
+	CHECK_INT(v.status, ==, row == 0 ? PP_CANCELLED : PP_CLOSED);
+	pp_release(&stuck);
 }
 
 /* What is to be renewed is open already, beside the old one: not beside an exclusive lease. */
@@ -198,6 +241,55 @@ TEST(exclusive, closes_successors_too)
 	CHECK_INT(stats(f.pool).read.open + stats(f.pool).write.open, ==, 1);
 	pp_release(&lease);
 	acquire(f.pool, PP_READ, &lease);
+	pp_release(&lease);
+}
+
+/* Between his taking the writer and his being alone upkeep has found that it is old. */
+TEST(exclusive, closes_its_own_successor)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1, .age_ms = 1000 }, NULL);
+	struct pp_lease lease = { 0 };
+	struct elsewhere e = { f.pool, PP_EXCLUSIVE, &lease };
+	pthread_t thread;
+
+	pthread_mutex_lock(&f.pool->keep_mutex);
+	thread = thread_start(acquire_there, &e);
+	WAIT_FOR(stats(f.pool).write.leased == 1);
+	clock_travel_ms(2000);
+	size_keep(f.pool, clock_coarse_ms());
+	CHECK_INT(atomic_load(&pool_lane(f.pool, PP_WRITE)->slots[0].fate), ==, FATE_REPLACE);
+	pthread_mutex_unlock(&f.pool->keep_mutex);
+	pthread_join(thread, NULL);
+	CHECK_INT(stats(f.pool).read.open + stats(f.pool).write.open, ==, 1);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).write.connections, ==, 1);
+}
+
+/* Or that it is stuck: another writer is in its place, and may write. */
+TEST(exclusive, is_not_granted_to_who_is_in_quarantine)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 1, .lease_max_ms = 1000, .lease_grace_ms = 1 },
+		NULL);
+	struct visitor v = { .pool = f.pool, .lane = PP_EXCLUSIVE, .deadline = PP_FOREVER };
+	struct pp_lease lease = { 0 };
+	pthread_t thread;
+
+	pthread_mutex_lock(&f.pool->keep_mutex);
+	thread = thread_start(visit, &v);
+	WAIT_FOR(stats(f.pool).write.leased == 1);
+	for (unsigned i = 0; i < 2; i++) {
+		clock_travel_ms(1100);
+		watchdog_keep(f.pool, clock_coarse_ms());
+	}
+	CHECK_INT(stats(f.pool).quarantined, ==, 1);
+	pthread_mutex_unlock(&f.pool->keep_mutex);
+	pthread_join(thread, NULL);
+	CHECK_INT(v.status, ==, PP_TIMEOUT);
+	CHECK_INT(stats(f.pool).returned_late, ==, 1);
+	acquire(f.pool, PP_EXCLUSIVE, &lease);
 	pp_release(&lease);
 }
 
@@ -299,6 +391,12 @@ TEST(suspend, leaves_a_new_size_for_later)
 	CHECK_INT(pp_resume(f.pool), ==, PP_OK);
 	CHECK_INT(pp_keep(f.pool, NULL), ==, PP_OK);
 	CHECK_INT(stats(f.pool).read.open, ==, 1);
+	CHECK_INT(pp_suspend(f.pool, PP_FOREVER), ==, PP_OK);
+	CHECK_INT(pp_resize(f.pool, 3, 3, NULL), ==, PP_OK);
+	CHECK_INT(stats(f.pool).read.open, ==, 1);
+	CHECK_INT(pp_resume(f.pool), ==, PP_OK);
+	CHECK_INT(pp_keep(f.pool, NULL), ==, PP_OK);
+	CHECK_INT(stats(f.pool).read.open, ==, 3);
 }
 
 static void *wait_for_upkeep(void *context)
