@@ -1,5 +1,4 @@
-/* Deadlines, tokens and circles reach also what is between: pauses, openings, looks, whole lanes.
- */
+/* Deadlines and tokens reach also what is between: pauses, openings, looks, upkeep. */
 /* SPDX-License-Identifier: MIT */
 #include "upkeep.h"
 
@@ -62,27 +61,21 @@ TEST(cancel, leaves_a_pause_of_another_alone)
 	CHECK_INT(clock_ns() - start, >=, 2000000);
 }
 
-static void fail_busy(sqlite3_context *context, int argc, sqlite3_value **argv)
-{
-	(void)argc, (void)argv;
-	sqlite3_result_error_code(context, SQLITE_BUSY);
-}
-
 static enum pp_status be_busy(struct pp_lease *lease, void *context)
 {
 	unsigned *runs = context;
 
 	++*runs;
-	sqlite3_create_function(lease->db, "fail_busy", 0, SQLITE_UTF8, NULL, fail_busy, NULL,
-	                        NULL);
-	sqlite3_exec(lease->db, "SELECT fail_busy()", NULL, NULL, NULL);
+	sqlite3_exec(lease->db, "SELECT fail_with(5)", NULL, NULL, NULL);
 	return PP_SQLITE;
 }
 
 /* What it sleeps with can be woken, where there is a token that might. */
 TEST(cancel, can_end_the_pause_between_attempts)
 {
-	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_with });
 	struct pp_token token = { 0 };
 	struct pp_transaction options = { .deadline = pp_with_token(PP_FOREVER, &token),
 		                          .attempts_max = 3 };
@@ -257,12 +250,6 @@ TEST(deadline, of_an_acquire_ends_with_it)
 
 /* --- Upkeep ------------------------------------------------------------------------------- */
 
-static void *keep_once(void *pool)
-{
-	CHECK_INT(pp_keep(pool, NULL), ==, PP_OK);
-	return NULL;
-}
-
 /* The WAL is to be cut: upkeep stands in the writers' line, and keeps nobody else waiting. */
 TEST(upkeep, goes_on_while_it_waits_for_the_writer)
 {
@@ -307,24 +294,12 @@ TEST(upkeep, stops_who_pins_the_wal_at_his_age)
 	pp_release(&reader);
 }
 
-static int refuse_if_told(sqlite3 *db, void *context)
-{
-	(void)db;
-	return atomic_load((atomic_bool *)context) ? SQLITE_AUTH : SQLITE_OK;
-}
-
-struct whole_party {
-	struct pp_pool *pool;
-	atomic_bool *refuse;
-};
-
 static void *have_all_and_leave_no_keeper(void *context)
 {
-	struct whole_party *p = context;
 	struct pp_lease lease = { 0 };
 
-	acquire(p->pool, PP_EXCLUSIVE, &lease);
-	atomic_store(p->refuse, true);
+	acquire(context, PP_EXCLUSIVE, &lease);
+	atomic_store(&refusing, true);
 	pp_release(&lease);
 	return NULL;
 }
@@ -332,20 +307,17 @@ static void *have_all_and_leave_no_keeper(void *context)
 /* ... also when its own connection is gone by then. */
 TEST(upkeep, that_waits_for_the_writer_looks_again_what_is_left)
 {
-	atomic_bool refuse = false;
 	CLEANUP(fixture_close)
-	struct fixture f = fixture_config((struct pp_config){ .readers = 1,
-	                                                      .keeper = PP_KEEPER_MANUAL,
-	                                                      .wal_bytes_max = 65536,
-	                                                      .on_open = refuse_if_told,
-	                                                      .on_open_context = &refuse });
-	struct whole_party whole = { f.pool, &refuse };
+	struct fixture f = manual((struct pp_config){ .readers = 1,
+	                                              .wal_bytes_max = 65536,
+	                                              .on_open = refuse_when_told },
+	                          NULL);
 	struct pp_lease writer = { 0 };
 	pthread_t threads[2];
 
 	acquire_elsewhere(f.pool, PP_WRITE, &writer);
 	sql(writer.db, "CREATE TABLE big(x); INSERT INTO big VALUES (zeroblob(200000))");
-	threads[0] = thread_start(have_all_and_leave_no_keeper, &whole);
+	threads[0] = thread_start(have_all_and_leave_no_keeper, f.pool);
 	WAIT_FOR(stats(f.pool).write.waiting == 1);
 	threads[1] = thread_start(keep_once, f.pool);
 	WAIT_FOR(stats(f.pool).write.waiting == 2);
@@ -354,7 +326,7 @@ TEST(upkeep, that_waits_for_the_writer_looks_again_what_is_left)
 		pthread_join(threads[i], NULL);
 	CHECK(f.pool->anchor.db == NULL);
 	CHECK_INT(stats(f.pool).wal_bytes, >, 65536);
-	atomic_store(&refuse, false);
+	atomic_store(&refusing, false);
 	later(&f, 120000);
 	later(&f, 120000);
 	CHECK_INT(stats(f.pool).wal_bytes, ==, 0);
@@ -378,177 +350,4 @@ TEST(upkeep, that_waits_for_the_writer_ends_with_the_pool)
 	CHECK_INT(told(&diary, PP_EVENT_WAL_LARGE), ==, 0);
 	pp_release(&writer);
 	fixture_close(&f);
-}
-
-/* --- Circles through a whole lane ---------------------------------------------------------- */
-
-enum { WANTS_WRITER, WANTS_EXCLUSIVE, WANTS_SUSPENSION };
-
-struct party {
-	struct pp_pool *pool;
-	int wants;
-	bool has_reader; /* Before it wants. */
-	atomic_bool ready;
-	atomic_bool go;
-	atomic_bool done;
-	enum pp_status status;
-};
-
-static void *take_part(void *context)
-{
-	struct party *p = context;
-	struct pp_lease reader = { 0 }, lease = { 0 };
-
-	if (p->has_reader)
-		acquire(p->pool, PP_READ, &reader);
-	atomic_store(&p->ready, true);
-	WAIT_FOR(atomic_load(&p->go));
-	if (p->wants == WANTS_SUSPENSION)
-		p->status = pp_suspend(p->pool, PP_FOREVER);
-	else
-		p->status = pp_acquire(p->pool, p->wants == WANTS_WRITER ? PP_WRITE : PP_EXCLUSIVE,
-		                       PP_FOREVER, &lease, NULL);
-	if (p->wants == WANTS_SUSPENSION && p->status == PP_OK)
-		CHECK_INT(pp_resume(p->pool), ==, PP_OK);
-	pp_release(&lease);
-	pp_release(&reader);
-	atomic_store(&p->done, true);
-	return NULL;
-}
-
-static pthread_t party_start(struct party *p)
-{
-	pthread_t thread = thread_start(take_part, p);
-
-	WAIT_FOR(atomic_load(&p->ready));
-	return thread;
-}
-
-static bool a_lane_is_wanted(struct pp_pool *pool)
-{
-	struct line *line = pool_lane(pool, PP_READ)->line;
-	bool waits;
-
-	pthread_mutex_lock(&line->mutex);
-	waits = line->whole[0].waits;
-	pthread_mutex_unlock(&line->mutex);
-	return waits;
-}
-
-static const int whole_wants[] = { WANTS_EXCLUSIVE, WANTS_SUSPENSION };
-
-/* One waits for all readers; who has one then wants the writer, which the first has. */
-TEST_ROWS(circle, is_told_to_the_reader_who_comes_second, 2)
-{
-	CLEANUP(fixture_close) struct fixture f = fixture_open(2);
-	struct party whole = { .pool = f.pool, .wants = whole_wants[row], .go = true };
-	struct party reader = { .pool = f.pool, .wants = WANTS_WRITER, .has_reader = true };
-	pthread_t threads[2];
-
-	threads[0] = party_start(&reader);
-	threads[1] = party_start(&whole);
-	WAIT_FOR(a_lane_is_wanted(f.pool));
-	atomic_store(&reader.go, true);
-	for (unsigned i = 0; i < 2; i++)
-		pthread_join(threads[i], NULL);
-	CHECK_INT(reader.status, ==, PP_WOULD_DEADLOCK);
-	CHECK_INT(whole.status, ==, PP_OK);
-}
-
-/* The same, and the reader stood in the line for the writer before the other has it. */
-TEST_ROWS(circle, is_told_to_who_wants_the_whole_lane_second, 2)
-{
-	CLEANUP(fixture_close) struct fixture f = fixture_open(2);
-	struct party whole = { .pool = f.pool, .wants = whole_wants[row], .go = true };
-	struct party reader = { .pool = f.pool, .wants = WANTS_WRITER, .has_reader = true };
-	struct pp_lease writer = { 0 };
-	pthread_t threads[2];
-
-	acquire_elsewhere(f.pool, PP_WRITE, &writer);
-	threads[0] = party_start(&reader);
-	threads[1] = party_start(&whole);
-	WAIT_FOR(stats(f.pool).write.waiting + f.pool->lines[1].whole[1].waits == 1);
-	atomic_store(&reader.go, true);
-	WAIT_FOR(stats(f.pool).write.waiting + f.pool->lines[1].whole[1].waits == 2);
-	pp_release(&writer);
-	for (unsigned i = 0; i < 2; i++)
-		pthread_join(threads[i], NULL);
-	CHECK_INT(whole.status, ==, PP_WOULD_DEADLOCK);
-	CHECK_INT(reader.status, ==, PP_OK);
-	CHECK_INT(pp_check(f.pool, NULL, 0), ==, 0);
-}
-
-/* The reader comes when the writer has come, which nobody keeps from coming. */
-TEST(circle, is_none_where_the_other_waits_for_what_may_come)
-{
-	CLEANUP(fixture_close) struct fixture f = fixture_open(2);
-	struct party reader = {
-		.pool = f.pool, .wants = WANTS_WRITER, .has_reader = true, .go = true
-	};
-	struct pp_lease writer = { 0 }, leases[2] = { 0 };
-	pthread_t thread;
-
-	acquire_elsewhere(f.pool, PP_WRITE, &writer);
-	thread = party_start(&reader);
-	WAIT_FOR(stats(f.pool).write.waiting == 1);
-	acquire(f.pool, PP_READ, &leases[0]);
-	CHECK_INT(pp_acquire(f.pool, PP_READ, pp_in_ms(5), &leases[1], NULL), ==, PP_TIMEOUT);
-	pp_release(&writer);
-	pthread_join(thread, NULL);
-	CHECK_INT(reader.status, ==, PP_OK);
-	pp_release(&leases[0]);
-}
-
-TEST(circle, of_an_exclusive_lease_with_itself_is_told)
-{
-	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
-	struct pp_lease all = { 0 }, reader = { 0 };
-
-	acquire(f.pool, PP_EXCLUSIVE, &all);
-	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_FOREVER, &reader, NULL), ==, PP_WOULD_DEADLOCK);
-	pp_release(&all);
-}
-
-static void *resume_when_waited_for(void *context)
-{
-	struct pp_pool *pool = context;
-
-	WAIT_FOR(stats(pool).read.waiting == 1);
-	CHECK_INT(pp_resume(pool), ==, PP_OK);
-	return NULL;
-}
-
-/* Who has all of it and goes on will give it back. */
-TEST(circle, is_none_with_an_exclusive_lease_of_another)
-{
-	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
-	CLEANUP(fixture_close)
-	struct fixture other =
-		fixture_config((struct pp_config){ .path = "file:/other?vfs=memdb", .readers = 1 });
-	struct pp_lease all = { 0 }, here = { 0 }, there = { 0 };
-
-	acquire(other.pool, PP_READ, &there);
-	acquire_elsewhere(f.pool, PP_EXCLUSIVE, &all);
-	CHECK_INT(pp_acquire(f.pool, PP_READ, pp_in_ms(5), &here, NULL), ==, PP_TIMEOUT);
-	pp_release(&all);
-	pp_release(&there);
-}
-
-/* Who has suspended the pool, and has a lease of another, is not who keeps it suspended. */
-TEST(circle, is_none_with_a_suspension_that_anybody_ends)
-{
-	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
-	CLEANUP(fixture_close)
-	struct fixture other =
-		fixture_config((struct pp_config){ .path = "file:/other?vfs=memdb", .readers = 1 });
-	struct pp_lease here = { 0 }, there = { 0 };
-	pthread_t thread;
-
-	acquire(other.pool, PP_READ, &there);
-	CHECK_INT(pp_suspend(f.pool, PP_FOREVER), ==, PP_OK);
-	thread = thread_start(resume_when_waited_for, f.pool);
-	acquire(f.pool, PP_READ, &here);
-	pthread_join(thread, NULL);
-	pp_release(&here);
-	pp_release(&there);
 }

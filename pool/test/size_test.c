@@ -348,12 +348,6 @@ TEST(resize, makes_it_larger_and_smaller_while_it_is_used)
 	CHECK_INT(stats(f.pool).read.open, ==, 1);
 }
 
-static void *keep_once(void *context)
-{
-	CHECK_INT(pp_keep(context, NULL), ==, PP_OK);
-	return NULL;
-}
-
 static struct pp_pool *kept_at_the_close;
 
 static void keep_at_the_close(const struct pp_event *event, void *context)

@@ -56,6 +56,12 @@ static inline void later(struct fixture *f, uint64_t ms)
 	CHECK_INT(pp_keep(f->pool, NULL), ==, PP_OK);
 }
 
+static inline void *keep_once(void *pool)
+{
+	CHECK_INT(pp_keep(pool, NULL), ==, PP_OK);
+	return NULL;
+}
+
 static inline void release_all(struct pp_lease *leases, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
