@@ -40,20 +40,7 @@ static pthread_mutex_t setup_mutex = PTHREAD_MUTEX_INITIALIZER;
 static sqlite3_mem_methods base;
 static enum pp_accounting accounting = PP_ACCOUNTING_OFF; /* Written once, under setup_mutex. */
 
-static _Thread_local struct account *current __attribute__((tls_model("initial-exec")));
-
-struct account *account_enter(struct account *account)
-{
-	struct account *before = current;
-
-	current = account;
-	return before;
-}
-
-struct account *account_current_get(void)
-{
-	return current;
-}
+_Thread_local struct account *account_current;
 
 enum pp_accounting memory_accounting(void)
 {
@@ -73,8 +60,8 @@ static int arena_flags(const struct account *owner)
 	if (owner == &foreign)
 		return 0;
 	return MALLOCX_ARENA(owner->arena) |
-	       (owner == current && owner->parent != NULL ? MALLOCX_TCACHE(owner->tcache)
-	                                                  : MALLOCX_TCACHE_NONE);
+	       (owner == account_current && owner->parent != NULL ? MALLOCX_TCACHE(owner->tcache)
+	                                                          : MALLOCX_TCACHE_NONE);
 }
 
 static void *block_malloc(size_t size, struct account *owner)
@@ -139,16 +126,16 @@ static int round_up(int size)
 }
 
 /* The word the owner stands in; memcpy, since the size need not keep it aligned. */
-static void *owner_at(void *block)
+static void *owner_at(void *block, size_t size)
 {
-	return (char *)block + block_size(block) - OWNER_SIZE;
+	return (char *)block + size - OWNER_SIZE;
 }
 
-static struct account *owner_of(void *block)
+static struct account *owner_of(void *block, size_t size)
 {
 	struct account *owner;
 
-	memcpy(&owner, owner_at(block), sizeof owner);
+	memcpy(&owner, owner_at(block, size), sizeof owner);
 	return owner;
 }
 
@@ -261,8 +248,8 @@ static void unbook(struct account *account, uint64_t bytes)
 
 void *memory_malloc(int size)
 {
-	struct account *owner = current != NULL ? current : &foreign;
-	size_t wanted = (size_t)round_up(size) + OWNER_SIZE;
+	struct account *owner = account_current != NULL ? account_current : &foreign;
+	size_t wanted = (size_t)round_up(size) + OWNER_SIZE, given;
 	uint64_t booked = 0;
 	void *block;
 
@@ -276,26 +263,27 @@ void *memory_malloc(int size)
 		unbook(owner, booked);
 		return NULL;
 	}
-	memcpy(owner_at(block), &owner, sizeof owner);
-	book_more(owner, block_size(block) - booked);
+	given = block_size(block);
+	memcpy(owner_at(block, given), &owner, sizeof owner);
+	book_more(owner, given - booked);
 	return block;
 }
 
 void memory_free(void *block)
 {
-	struct account *owner = owner_of(block); /* SQLite never hands NULL on. */
+	size_t size = block_size(block); /* SQLite never hands NULL on. */
+	struct account *owner = owner_of(block, size);
 
 	/* First the block, then the bytes: an account whose bytes are 0 holds no block. */
-	size_t size = block_size(block);
 	block_free(block, owner);
 	unbook(owner, size);
 }
 
 static void *memory_realloc(void *block, int size)
 {
-	struct account *owner = owner_of(block);
+	size_t before = block_size(block), after;
+	struct account *owner = owner_of(block, before);
 	size_t wanted = (size_t)round_up(size) + OWNER_SIZE;
-	uint64_t before = block_size(block);
 	uint64_t expected = is_limited(owner) ? size_expected(wanted) : 0;
 	uint64_t booked = expected > before ? expected - before : 0;
 	void *moved;
@@ -307,8 +295,9 @@ static void *memory_realloc(void *block, int size)
 		unbook(owner, booked);
 		return NULL;
 	}
-	memcpy(owner_at(moved), &owner, sizeof owner);
-	book_more(owner, block_size(moved) - before - booked);
+	after = block_size(moved);
+	memcpy(owner_at(moved, after), &owner, sizeof owner);
+	book_more(owner, after - before - booked);
 	return moved;
 }
 

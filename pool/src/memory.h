@@ -92,9 +92,17 @@ uint64_t account_refusals(const struct account *account);
 void accounts_parked(uint64_t *ret_count, uint64_t *ret_bytes);
 uint64_t accounts_foreign_bytes(void);
 
+/* This thread's current one; NULL: foreign. Inline: SQLite enters a mutex at each of its calls. */
+extern _Thread_local struct account *account_current __attribute__((tls_model("initial-exec")));
+
 /* Make an account (or NULL, foreign) this thread's current one; returns the one before. */
-struct account *account_enter(struct account *account);
-struct account *account_current_get(void);
+static inline struct account *account_enter(struct account *account)
+{
+	struct account *before = account_current;
+
+	account_current = account;
+	return before;
+}
 
 /* For mutex.c, which needs memory while SQLite is still initialising. */
 void *memory_malloc(int size);

@@ -217,7 +217,7 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int 
 {
 	sqlite3_vfs *real = real_vfs(vfs);
 	struct file *file = (struct file *)base;
-	struct account *before = account_current_get();
+	struct account *before = account_current;
 	int rc;
 
 	file->base.pMethods = NULL;

@@ -197,13 +197,13 @@ TEST(mutex, of_a_pool_connection_only_switches_the_account)
 
 	acquire(f.pool, PP_READ, &lease);
 	mutex = sqlite3_db_mutex(lease.db);
-	CHECK(account_current_get() == NULL);
+	CHECK(account_current == NULL);
 	CHECK_INT(sqlite3_mutex_try(mutex), ==, SQLITE_OK);
-	CHECK(account_current_get() != NULL);
+	CHECK(account_current != NULL);
 	sqlite3_mutex_enter(mutex);
 	sqlite3_mutex_leave(mutex);
-	CHECK(account_current_get() != NULL);
+	CHECK(account_current != NULL);
 	sqlite3_mutex_leave(mutex);
-	CHECK(account_current_get() == NULL);
+	CHECK(account_current == NULL);
 	pp_release(&lease);
 }
