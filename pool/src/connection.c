@@ -341,16 +341,21 @@ const char *connection_begin_sql(const struct connection *c)
 
 static enum pp_status prepare_own(struct connection *c, struct pp_error *error)
 {
-	const char *begin = connection_begin_sql(c);
-	int rc = sqlite3_prepare_v3(c->db, begin, -1, SQLITE_PREPARE_PERSISTENT, &c->begin, NULL);
+	const struct {
+		const char *sql;
+		sqlite3_stmt **stmt;
+	} own[OWN_STATEMENTS] = {
+		{ connection_begin_sql(c), &c->begin },
+		{ "SELECT 1 FROM sqlite_schema LIMIT 0", &c->snapshot },
+		{ "COMMIT", &c->commit },
+		{ "ROLLBACK", &c->rollback }, /* The newest, until the first of a borrower. */
+	};
+	int rc = SQLITE_OK;
 
-	if (rc == SQLITE_OK)
-		rc = sqlite3_prepare_v3(c->db, "COMMIT", -1, SQLITE_PREPARE_PERSISTENT, &c->commit,
-		                        NULL);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_prepare_v3(c->db, "ROLLBACK", -1, SQLITE_PREPARE_PERSISTENT,
-		                        &c->rollback, NULL);
-	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "open", begin);
+	for (unsigned i = 0; i < OWN_STATEMENTS && rc == SQLITE_OK; i++)
+		rc = sqlite3_prepare_v3(c->db, own[i].sql, -1, SQLITE_PREPARE_PERSISTENT,
+		                        own[i].stmt, NULL);
+	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "open", own[0].sql);
 }
 
 static int handle_open(struct connection *c, struct account *account)
@@ -376,7 +381,7 @@ static int handle_open(struct connection *c, struct account *account)
 static void forget(struct connection *c)
 {
 	c->db = NULL;
-	c->begin = c->commit = c->rollback = NULL;
+	c->begin = c->snapshot = c->commit = c->rollback = NULL;
 	c->depth = c->dirty = 0;
 	c->dead = c->committing = c->at_work = c->foreign = c->tolerates = c->discard = false;
 
@@ -481,6 +486,7 @@ bool connection_close(struct connection *c)
 		sqlite3_db_config(c->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	statements_done(&c->statements);
 	sqlite3_finalize(c->begin);
+	sqlite3_finalize(c->snapshot);
 	sqlite3_finalize(c->commit);
 	sqlite3_finalize(c->rollback);
 	/* Closes the virtual tables first, with the statements that they keep. */
@@ -502,7 +508,7 @@ static bool is_ours_or_shadow(const struct connection *c, sqlite3_stmt *stmt)
 {
 	const char *text = sqlite3_sql(stmt);
 
-	if (stmt == c->begin || stmt == c->commit || stmt == c->rollback)
+	if (stmt == c->begin || stmt == c->snapshot || stmt == c->commit || stmt == c->rollback)
 		return true;
 	for (const struct statement *e = c->statements.newest; e != NULL; e = e->older)
 		if (e->stmt == stmt)
@@ -525,7 +531,7 @@ static bool stop_foreign(struct connection *c, unsigned *ret_count)
 		if (sqlite3_sql(s) != NULL)
 			sqlite3_reset(s);
 	}
-	*ret_count -= c->statements.count + 3; /* begin, commit, rollback */
+	*ret_count -= c->statements.count + OWN_STATEMENTS;
 	if (sqlite3_get_autocommit(c->db) && in_transaction(c))
 		sqlite3_exec(c->db, "BEGIN", NULL, NULL, NULL);
 	return busy;

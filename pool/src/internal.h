@@ -36,6 +36,7 @@ enum {
 	WRITER_SLOTS = 4,
 	SLOTS = WRITER_SLOTS + READER_SLOTS,
 	PROGRESS_OPS = 1000, /* Of the virtual machine between two looks at deadline and token. */
+	OWN_STATEMENTS = 4,  /* Of a connection: begin, snapshot, commit, rollback. */
 	LIMITS = SQLITE_LIMIT_WORKER_THREADS + 1, /* Of sqlite3_limit(), in SQLite 3.40. */
 	HANDLE_CHUNKS_MAX = 48, /* Of a handle, with something that is compared; some 20. */
 	CACHE_LINE = 64
@@ -86,8 +87,9 @@ struct connection {
 	/* Written by the holder; anybody may read it and then the account's bytes: accounts are
 	 * in a static table. NULL: not open, or no accounts. */
 	struct account *_Atomic account;
-	sqlite3_stmt *begin, *commit,
-		*rollback; /* Prepared at the opening: needed without memory. */
+	/* Prepared at the opening: needed without memory. OWN_STATEMENTS of them. snapshot reads
+	 * nothing, but has the file's state kept from there on. */
+	sqlite3_stmt *begin, *snapshot, *commit, *rollback;
 	struct statements statements;
 	int limits[LIMITS]; /* As on_open left them. */
 

@@ -83,12 +83,34 @@ static void book_end(struct connection *c, bool committed, bool lost)
 /* In the order of the processes that wait, where there are others. */
 static int begin_in_turn(struct connection *c)
 {
-	bool turn = c->lane == PP_WRITE && turn_take(c);
+	bool turn = turn_take(c);
 	int rc = step(c->begin);
 
 	if (turn)
 		turn_give(c);
 	return rc;
+}
+
+/* BEGIN alone leaves a reader's snapshot to its first SELECT: what is waited for, and what can
+ * fail, would then be met in the middle of the borrower's work. */
+static int begin_snapshot(struct connection *c)
+{
+	int rc = step(c->begin);
+
+	return rc == SQLITE_OK ? step(c->snapshot) : rc;
+}
+
+static enum pp_status begin_failed(struct connection *c, int rc, struct pp_error *error)
+{
+	enum pp_status status =
+		c->stopped != STOP_NOT
+			? connection_stopped(c, connection_begin_sql(c), error)
+			: error_sqlite(error, c->db, rc, connection_begin_sql(c), NULL);
+
+	/* Without its snapshot; and ROLLBACK makes SQLite forget what it said. */
+	c->discard |= pp_class_of(rc) == PP_DISCARD_CONNECTION;
+	roll_back_all(c, NULL);
+	return status;
 }
 
 static enum pp_status begin_level(struct connection *c, struct pp_error *error)
@@ -111,11 +133,9 @@ static enum pp_status begin_level(struct connection *c, struct pp_error *error)
 		                 "a transaction is open that pp_begin() did not begin");
 	if (c->lane == PP_WRITE && (status = connection_look(c, error)) != PP_OK)
 		return status;
-	rc = begin_in_turn(c);
+	rc = c->lane == PP_WRITE ? begin_in_turn(c) : begin_snapshot(c);
 	if (rc != SQLITE_OK)
-		return c->stopped != STOP_NOT
-		               ? connection_stopped(c, connection_begin_sql(c), error)
-		               : error_sqlite(error, c->db, rc, connection_begin_sql(c), NULL);
+		return begin_failed(c, rc, error);
 	connection_watch(c);
 	c->depth = 1;
 	c->dead = false;
@@ -155,6 +175,7 @@ static enum pp_status commit_failed(struct connection *c, enum pp_status status)
 static enum pp_status commit_outermost(struct connection *c, struct pp_error *error)
 {
 	uint64_t start = clock_ns();
+	bool write = c->lane == PP_WRITE;
 	int rc;
 
 	if (connection_stop(c, start) != STOP_NOT)
@@ -170,9 +191,10 @@ static enum pp_status commit_outermost(struct connection *c, struct pp_error *er
 		return commit_failed(c, status);
 	}
 	c->depth = 0;
-	histogram_note(c->pool, PP_HISTOGRAM_COMMIT, clock_ns() - start);
+	if (write) /* A reader's end is none that anybody waits for. */
+		histogram_note(c->pool, PP_HISTOGRAM_COMMIT, clock_ns() - start);
 	/* SQLite commits into a file that is no longer there. */
-	if (c->lane == PP_WRITE && health_look(c->pool, c->db, error) != PP_OK) {
+	if (write && health_look(c->pool, c->db, error) != PP_OK) {
 		book_end(c, false, true);
 		return PP_FILE_CHANGED;
 	}
@@ -428,28 +450,49 @@ static enum pp_status transact(struct pp_pool *pool, const struct pp_transaction
 	return status;
 }
 
+/* The options are filled in but for their deadline. */
+static enum pp_status transact_checked(struct pp_pool *pool, struct pp_transaction *o, void *caller,
+                                       pp_work *work, void *context, struct pp_error *error)
+{
+	assert(work != NULL);
+	if (pool_forked(pool))
+		return error_set(error, PP_FORKED, "transact", "open a pool in this process");
+	if (o->attempts_max > ATTEMPTS_MAX || (o->lane != PP_READ && o->lane != PP_WRITE))
+		return error_set(error, PP_INVALID, "transact",
+		                 "attempts_max %u must be 1..%u and lane %d PP_READ or PP_WRITE",
+		                 o->attempts_max, ATTEMPTS_MAX, (int)o->lane);
+	if (o->bytes_max > 0 && memory_accounting() == PP_ACCOUNTING_OFF)
+		return error_set(error, PP_INVALID, "transact",
+		                 "bytes_max is %zu: there are no accounts; see pp_setup()",
+		                 o->bytes_max);
+	if (transaction_is_inside(pool))
+		return error_set(error, PP_MISUSE, "transact",
+		                 "this thread is inside pp_transact() of the same pool");
+	o->deadline = deadline_fix(pool, o->deadline);
+	return transact(pool, o, caller, work, context, error);
+}
+
 enum pp_status pp_transact(struct pp_pool *pool, const struct pp_transaction *options,
                            pp_work *work, void *context, struct pp_error *reterr_error)
 {
 	struct pp_transaction o = options != NULL ? *options : (struct pp_transaction){ 0 };
 
-	assert(work != NULL);
-	if (pool_forked(pool))
-		return error_set(reterr_error, PP_FORKED, "transact",
-		                 "open a pool in this process");
 	o.lane = o.lane != 0 ? o.lane : PP_WRITE;
 	o.attempts_max = o.attempts_max != 0 ? o.attempts_max : ATTEMPTS_DEFAULT;
-	o.deadline = deadline_fix(pool, o.deadline);
-	if (o.attempts_max > ATTEMPTS_MAX || (o.lane != PP_READ && o.lane != PP_WRITE))
-		return error_set(reterr_error, PP_INVALID, "transact",
-		                 "attempts_max %u must be 1..%u and lane %d PP_READ or PP_WRITE",
-		                 o.attempts_max, ATTEMPTS_MAX, (int)o.lane);
-	if (o.bytes_max > 0 && memory_accounting() == PP_ACCOUNTING_OFF)
-		return error_set(reterr_error, PP_INVALID, "transact",
-		                 "bytes_max is %zu: there are no accounts; see pp_setup()",
-		                 o.bytes_max);
-	if (transaction_is_inside(pool))
-		return error_set(reterr_error, PP_MISUSE, "transact",
-		                 "this thread is inside pp_transact() of the same pool");
-	return transact(pool, &o, __builtin_return_address(0), work, context, reterr_error);
+	return transact_checked(pool, &o, __builtin_return_address(0), work, context, reterr_error);
+}
+
+/* With its snapshot taken nothing is locked away from a reader: there is nothing to try again. */
+enum pp_status pp_read(struct pp_pool *pool, const struct pp_transaction *options, pp_work *work,
+                       void *context, struct pp_error *reterr_error)
+{
+	struct pp_transaction o = options != NULL ? *options : (struct pp_transaction){ 0 };
+
+	if ((o.lane != 0 && o.lane != PP_READ) || o.attempts_max > 1)
+		return error_set(reterr_error, PP_INVALID, "read",
+		                 "lane %d must be 0 or PP_READ, attempts_max %u 0 or 1",
+		                 (int)o.lane, o.attempts_max);
+	o.lane = PP_READ;
+	o.attempts_max = 1;
+	return transact_checked(pool, &o, __builtin_return_address(0), work, context, reterr_error);
 }
