@@ -48,8 +48,9 @@ struct statement {
 	sqlite3_stmt *stmt;
 	uint64_t hash;
 	size_t bytes;
-	bool taken; /* By the lease now; is in the taken list. */
-	bool spare; /* A second copy of a text; not in a bucket, goes at the release. */
+	bool taken;  /* By the lease now; is in the taken list. */
+	bool spare;  /* A second copy of a text; not in a bucket, goes at the release. */
+	unsigned id; /* By which it stands in by_id; 0: in no place. */
 	struct statement *bucket_next;
 	struct statement *taken_next;
 	struct statement *newer, *older;        /* By creation: mirrors sqlite3_next_stmt(). */
@@ -65,6 +66,9 @@ struct statements {
 	struct statement *newest;
 	struct statement *most_recent, *least_recent;
 	struct statement *taken;
+	/* Those that pp_statement() was asked for, by what pp_statement_register() gave. */
+	struct statement **by_id;
+	unsigned by_id_count; /* Places in it; grows with the ids that are asked for. */
 	/* Written by the holder, read by pp_stats_read(): relaxed. */
 	atomic_uint_least64_t hits, misses, evictions, live, live_bytes;
 };
@@ -190,6 +194,11 @@ void statements_done(struct statements *statements);
 void statements_give_back(struct statements *statements);
 enum pp_status statement_take(struct connection *connection, const char *sql,
                               sqlite3_stmt **ret_stmt, struct pp_error *reterr_error);
+/* The same for a registered text. */
+enum pp_status statement_take_id(struct connection *connection, unsigned id,
+                                 sqlite3_stmt **ret_stmt, struct pp_error *reterr_error);
+/* The texts of a pool that nobody uses any more. */
+void registered_free(struct pp_pool *pool);
 
 /* --- line.c: slots and those who wait for one --------------------------------------------- */
 
@@ -371,6 +380,12 @@ struct turn {
 	atomic_uint_least64_t in_vain_ns; /* Waited for a turn since the last one that came. */
 };
 
+/* A text of pp_statement_register(); kept until the pool is closed. */
+struct registered {
+	uint64_t hash;
+	char sql[];
+};
+
 struct pp_pool {
 	/* Guarded by registry_mutex: */
 	enum pool_state state;
@@ -415,6 +430,11 @@ struct pp_pool {
 	struct health health;
 	struct wal wal;
 	struct turn turn;
+
+	/* Those below registered_count do not change. Written under lines[0].mutex, since a line
+	 * that closes has the last say; released with the count, acquired by who looks for one. */
+	struct registered *registered[PP_STATEMENTS_MAX];
+	atomic_uint registered_count;
 };
 
 void line_init(struct line *line);

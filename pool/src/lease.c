@@ -355,6 +355,16 @@ enum pp_status pp_prepare(struct pp_lease *lease, const char *sql, sqlite3_stmt 
 	return statement_take(&slot->connection, sql, ret_stmt, error);
 }
 
+enum pp_status pp_statement(struct pp_lease *lease, unsigned id, sqlite3_stmt **ret_stmt,
+                            struct pp_error *error)
+{
+	struct slot *slot = lease_slot(lease);
+
+	if (slot == NULL)
+		return lease_refused(lease, "fetch a statement", error);
+	return statement_take_id(&slot->connection, id, ret_stmt, error);
+}
+
 enum pp_status pp_authorizer_set(struct pp_lease *lease, authorizer_fn *authorizer, void *context)
 {
 	struct slot *slot = lease_slot(lease);

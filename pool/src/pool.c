@@ -435,6 +435,7 @@ static void row_empty(struct pp_pool *pool, struct pp_closing *ret_closing)
 	if (pool->anchor.db != NULL)
 		connection_empty(&pool->anchor, ret_closing);
 	turn_close(pool);
+	registered_free(pool);
 	ret_closing->residue_bytes += account_close(pool->account);
 	pool->account = NULL;
 }

@@ -9,11 +9,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
 
+#include <assert.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { BUCKETS_MIN = 16, BUCKETS_MAX = 4096 };
+enum {
+	BUCKETS_MIN = 16,
+	BUCKETS_MAX = 4096,
+	BY_ID_STEP = 16 /* Places by which the table of registered ones grows. */
+};
 
 void statements_init(struct statements *s, unsigned count_max, size_t bytes_max)
 {
@@ -104,6 +109,13 @@ static void bucket_unlink(struct statements *s, struct statement *e)
 	*link = e->bucket_next;
 }
 
+/* Only the holder adds: a load and a store, half of what adding for all to see costs. */
+static void count_own(atomic_uint_least64_t *counter)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+	                      memory_order_relaxed);
+}
+
 static void publish(struct statements *s)
 {
 	atomic_store_explicit(&s->live, s->count, memory_order_relaxed);
@@ -151,6 +163,8 @@ static void drop(struct statements *s, struct statement *e)
 	text_retire(s, e);
 	if (!e->spare)
 		bucket_unlink(s, e);
+	if (e->id != 0)
+		s->by_id[e->id] = NULL;
 	used_unlink(s, e);
 	created_unlink(s, e);
 	s->count--;
@@ -174,7 +188,7 @@ static void evict(struct statements *s)
 	for (; e != NULL && !e->taken && over_bounds(s); e = next) {
 		next = e->recent;
 		drop(s, e);
-		count(&s->evictions);
+		count_own(&s->evictions);
 	}
 }
 
@@ -182,8 +196,10 @@ static void evict(struct statements *s)
 
 static void take(struct statements *s, struct statement *e)
 {
-	used_unlink(s, e);
-	used_push(s, e);
+	if (e != s->most_recent) {
+		used_unlink(s, e);
+		used_push(s, e);
+	}
 	if (e->taken)
 		return;
 	e->taken = true;
@@ -218,7 +234,10 @@ void statements_done(struct statements *s)
 	while (s->newest != NULL)
 		drop(s, s->newest);
 	sqlite3_free(s->buckets);
+	sqlite3_free(s->by_id);
 	s->buckets = NULL;
+	s->by_id = NULL;
+	s->by_id_count = 0;
 }
 
 /* Whitespace and comments after the statement are no second one: SQLite says so itself. */
@@ -296,16 +315,16 @@ static enum pp_status add(struct connection *c, const char *sql, uint64_t hash, 
 	return PP_OK;
 }
 
-enum pp_status statement_take(struct connection *c, const char *sql, sqlite3_stmt **ret_stmt,
-                              struct pp_error *error)
+/* found NULL: it is not in the cache. */
+static enum pp_status hand_out(struct connection *c, struct statement *found, const char *sql,
+                               uint64_t hash, struct statement **ret_entry, struct pp_error *error)
 {
 	struct statements *s = &c->statements;
-	uint64_t hash = hash_of(sql);
-	struct statement *e = s->buckets != NULL ? find(s, sql, hash) : NULL;
+	struct statement *e = found;
 	bool busy = e != NULL && e->taken && sqlite3_stmt_busy(e->stmt);
 
 	if (e != NULL && !busy) {
-		count(&s->hits);
+		count_own(&s->hits);
 		if (e->taken)
 			reset(e);
 	} else {
@@ -315,12 +334,158 @@ enum pp_status statement_take(struct connection *c, const char *sql, sqlite3_stm
 		account_enter(before);
 		if (status != PP_OK)
 			return status;
-		count(&s->misses);
+		count_own(&s->misses);
 	}
 	take(s, e);
 	if (over_bounds(s))
 		evict(s);
 	atomic_store_explicit(&c->current_sql, e->sql, memory_order_release);
+	*ret_entry = e;
+	return PP_OK;
+}
+
+enum pp_status statement_take(struct connection *c, const char *sql, sqlite3_stmt **ret_stmt,
+                              struct pp_error *error)
+{
+	struct statements *s = &c->statements;
+	uint64_t hash = hash_of(sql);
+	struct statement *e = s->buckets != NULL ? find(s, sql, hash) : NULL;
+	enum pp_status status = hand_out(c, e, sql, hash, &e, error);
+
+	if (status == PP_OK)
+		*ret_stmt = e->stmt;
+	return status;
+}
+
+/* --- Registered texts --------------------------------------------------------------------- */
+
+/* Its id, or 0. */
+static unsigned registered_find(const struct pp_pool *pool, const struct registered *text)
+{
+	for (unsigned i = 0; i < atomic_load(&pool->registered_count); i++)
+		if (pool->registered[i]->hash == text->hash &&
+		    strcmp(pool->registered[i]->sql, text->sql) == 0)
+			return i + 1;
+	return 0;
+}
+
+/* The text is the pool's now, unless the same one was there before. */
+static enum pp_status registered_add(struct pp_pool *pool, struct registered *text,
+                                     unsigned *ret_id)
+{
+	struct line *line = &pool->lines[0];
+	enum pp_status status = PP_OK;
+	unsigned count, id;
+
+	pthread_mutex_lock(&line->mutex);
+	count = atomic_load(&pool->registered_count);
+	id = registered_find(pool, text);
+	if (line->closing) {
+		status = PP_CLOSED;
+	} else if (id == 0 && count == PP_STATEMENTS_MAX) {
+		status = PP_INVALID;
+	} else if (id == 0) {
+		pool->registered[count] = text;
+		id = count + 1;
+		atomic_store_explicit(&pool->registered_count, id, memory_order_release);
+	}
+	pthread_mutex_unlock(&line->mutex);
+	*ret_id = id;
+	return status;
+}
+
+enum pp_status pp_statement_register(struct pp_pool *pool, const char *sql, unsigned *ret_id,
+                                     struct pp_error *error)
+{
+	static const char doing[] = "register a statement";
+	struct account *before;
+	struct registered *text;
+	enum pp_status status;
+	unsigned id;
+
+	assert(sql != NULL && ret_id != NULL);
+	if (pool_forked(pool))
+		return error_set(error, PP_FORKED, doing, "open a pool in this process");
+	before = account_enter(pool->account);
+	text = sqlite3_malloc64(sizeof *text + strlen(sql) + 1);
+	account_enter(before);
+	if (text == NULL)
+		return error_set(error, PP_NOMEM, doing, "no memory for its text");
+	text->hash = hash_of(sql);
+	strcpy(text->sql, sql);
+	status = registered_add(pool, text, &id);
+	if (status != PP_OK || pool->registered[id - 1] != text)
+		sqlite3_free(text);
+	if (status == PP_CLOSED)
+		return error_set(error, status, doing, "pp_close() was called");
+	if (status != PP_OK)
+		return error_set(error, status, doing, "%d are registered, the most there can be",
+		                 PP_STATEMENTS_MAX);
+	*ret_id = id;
+	return PP_OK;
+}
+
+void registered_free(struct pp_pool *pool)
+{
+	for (unsigned i = 0; i < atomic_load(&pool->registered_count); i++)
+		sqlite3_free(pool->registered[i]);
+	atomic_store(&pool->registered_count, 0);
+}
+
+/* Without memory it is found by its text, until there is some. */
+static void index_add(struct connection *c, struct statement *e, unsigned id)
+{
+	struct statements *s = &c->statements;
+	struct account *before = account_enter(atomic_load(&c->account));
+	struct statement **grown = s->by_id;
+	unsigned wanted = id < s->by_id_count ? s->by_id_count : (id | (BY_ID_STEP - 1)) + 1;
+
+	if (wanted > s->by_id_count)
+		grown = sqlite3_realloc64(s->by_id, wanted * sizeof *grown);
+	account_enter(before);
+	if (grown == NULL)
+		return;
+	for (s->by_id = grown; s->by_id_count < wanted; s->by_id_count++)
+		grown[s->by_id_count] = NULL;
+	grown[id] = e;
+	e->id = id;
+}
+
+static enum pp_status take_first(struct connection *c, unsigned id, sqlite3_stmt **ret_stmt,
+                                 struct pp_error *error)
+{
+	struct pp_pool *pool = c->pool;
+	unsigned count = atomic_load_explicit(&pool->registered_count, memory_order_acquire);
+	const struct registered *text;
+	struct statements *s = &c->statements;
+	struct statement *e;
+	enum pp_status status;
+
+	if (id == 0 || id > count)
+		return error_set(error, PP_MISUSE, "fetch a statement",
+		                 "%u is no statement of this pool: it has 1..%u", id, count);
+	text = pool->registered[id - 1];
+	e = s->buckets != NULL ? find(s, text->sql, text->hash) : NULL;
+	status = hand_out(c, e, text->sql, text->hash, &e, error);
+	if (status != PP_OK)
+		return status;
+	if (!e->spare)
+		index_add(c, e, id);
 	*ret_stmt = e->stmt;
 	return PP_OK;
+}
+
+enum pp_status statement_take_id(struct connection *c, unsigned id, sqlite3_stmt **ret_stmt,
+                                 struct pp_error *error)
+{
+	struct statements *s = &c->statements;
+	struct statement *e = id < s->by_id_count ? s->by_id[id] : NULL;
+	enum pp_status status;
+
+	if (e == NULL)
+		return take_first(c, id, ret_stmt, error);
+	status = hand_out(c, e, e->sql, e->hash, &e, error);
+	if (status == PP_OK)
+		*ret_stmt = e->stmt;
+	return status;
 }

@@ -244,6 +244,10 @@ static void statements_check(const struct statements *s, const char *name, struc
 	for (unsigned b = 0; b < s->bucket_count && s->buckets != NULL; b++)
 		for (const struct statement *e = s->buckets[b]; e != NULL; e = e->bucket_next)
 			bucketed--;
+	for (unsigned id = 0; id < s->by_id_count; id++)
+		if (s->by_id[id] != NULL && s->by_id[id]->id != id)
+			find(f, "%s: statement %u is another one, \"%.40s\"", name, id,
+			     s->by_id[id]->sql);
 	if (created != s->count || used != s->count || bucketed != 0)
 		find(f, "%s: %u statements counted, %u by creation, %u by use, %d by text", name,
 		     s->count, created, used, (int)(s->count - bucketed));

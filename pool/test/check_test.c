@@ -81,6 +81,11 @@ static void lose_chain_of_text(struct pp_pool *pool, bool on)
 	s->bucket_count = on ? 1 : bucket_count;
 }
 
+static void mistake_its_id(struct pp_pool *pool, bool on)
+{
+	statements(pool)->newest->id = on ? 2 : 1;
+}
+
 static void count_one_byte_more(struct pp_pool *pool, bool on)
 {
 	statements(pool)->bytes += on ? 1u : (size_t)-1;
@@ -167,6 +172,7 @@ static const struct {
 	  1 },
 	{ lose_chain_of_text,
 	  "reader 0: 1 statements counted, 1 by creation, 1 by use, 0 by text\n", 1 },
+	{ mistake_its_id, "reader 0: statement 1 is another one, \"SELECT 'mine'\"\n", 1 },
 	{ count_one_byte_more, "reader 0: 1 statements of at most 100, ", 1 },
 	{ pass_the_bound_of_bytes, " added up, at most 1\n", 1 },
 	{ pass_the_bound_of_count, "reader 0: 1 statements of at most 0, ", 1 },
@@ -191,9 +197,11 @@ TEST_ROWS(check, fires, sizeof breakages / sizeof *breakages)
 	struct pp_lease lease = { 0 };
 	sqlite3_stmt *stmt;
 	char text[1024];
+	unsigned id;
 
+	must(pp_statement_register(f.pool, "SELECT 'mine'", &id, NULL), NULL);
 	acquire(f.pool, PP_READ, &lease);
-	must(pp_prepare(&lease, "SELECT 'mine'", &stmt, NULL), NULL);
+	must(pp_statement(&lease, id, &stmt, NULL), NULL);
 	pp_release(&lease);
 	breakages[row].put(f.pool, true);
 	unsigned findings = pp_check(f.pool, text, sizeof text);

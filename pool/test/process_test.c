@@ -109,6 +109,8 @@ static const struct {
 	{ "open without a place for the pool", 0 },
 	{ "prepare without a text", 0 },
 	{ "transact without work", 0 },
+	{ "read without work", 0 },
+	{ "register without a text", 0 },
 	{ "acquire from a lane that is none", (enum pp_lane)4 },
 };
 
@@ -116,6 +118,7 @@ static void make_mistake(struct pp_pool *pool, int row)
 {
 	struct pp_lease lease = { 0 };
 	sqlite3_stmt *stmt;
+	unsigned id;
 
 	switch (row) {
 	case 0:
@@ -129,6 +132,12 @@ static void make_mistake(struct pp_pool *pool, int row)
 		break;
 	case 3:
 		pp_transact(pool, NULL, NULL, NULL, NULL);
+		break;
+	case 4:
+		pp_read(pool, NULL, NULL, NULL, NULL);
+		break;
+	case 5:
+		pp_statement_register(pool, NULL, &id, NULL);
 		break;
 	default:
 		pp_acquire(pool, mistakes[row].lane, PP_NO_WAIT, &lease, NULL);

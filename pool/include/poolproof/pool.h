@@ -59,9 +59,10 @@ extern "C" {
 #define PP_API __attribute__((visibility("default")))
 
 enum {
-	PP_POOLS_MAX = 64,    /* Pools open at one time in one process. */
-	PP_READERS_MAX = 256, /* Connections in the read lane of one pool. */
-	PP_CAUSES_MAX = 3     /* Causes kept behind an error. */
+	PP_POOLS_MAX = 64,        /* Pools open at one time in one process. */
+	PP_READERS_MAX = 256,     /* Connections in the read lane of one pool. */
+	PP_STATEMENTS_MAX = 1024, /* Statements registered with one pool. */
+	PP_CAUSES_MAX = 3         /* Causes kept behind an error. */
 };
 
 /* The one list of outcomes: code, and what to tell an operator. */
@@ -396,6 +397,27 @@ PP_API enum pp_status pp_release(struct pp_lease *lease);
  */
 PP_API enum pp_status pp_prepare(struct pp_lease *lease, const char *sql, sqlite3_stmt **ret_stmt,
                                  struct pp_error *reterr_error);
+
+/*
+ * Give a text a number once, and have its statement by that number ever after: in a few
+ * nanoseconds, where pp_prepare() has to hash the text. The same text has the same number, whoever
+ * registers it; numbers begin with 1 and belong to this pool until it is closed. The text is
+ * copied. Any thread, at any time.
+ *
+ * No connection is touched: the tables need not be there yet. What is wrong with the text is found
+ * by the first pp_statement() on each connection.
+ * Fails with PP_INVALID (PP_STATEMENTS_MAX are registered), PP_NOMEM, PP_CLOSED, PP_FORKED.
+ */
+PP_API enum pp_status pp_statement_register(struct pp_pool *pool, const char *sql, unsigned *ret_id,
+                                            struct pp_error *reterr_error);
+
+/*
+ * pp_prepare() for a registered text: the same statement, from the same cache, with the same bounds
+ * (one that is put out of it is prepared again). Fails with what that fails with, and with
+ * PP_MISUSE when id is none of this pool.
+ */
+PP_API enum pp_status pp_statement(struct pp_lease *lease, unsigned id, sqlite3_stmt **ret_stmt,
+                                   struct pp_error *reterr_error);
 
 /*
  * For this lease alone: an authorizer and a progress handler, called after the pool's own. NULL
