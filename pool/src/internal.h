@@ -7,7 +7,8 @@
  * Locks, in the order they are taken (none is ever taken while a later one is held):
  *     keep_mutex (pool)         upkeep: which slots there are, the anchor, suspension, reopening
  *     registry_mutex (pool.c)   the table: which file is whose, reference counts, states
- *     line.mutex (line.c)       one line's waiters; of two lines the first one's first
+ *     line.mutex (line.c)       one line's waiters; of two lines the first one's first. lines[0]'s
+ *                               also registering statements (statement.c)
  *     accounts_mutex (memory.c) the states of accounts
  * No call into SQLite happens under any of them but keep_mutex, which acquire, release and
  * transactions never take: who holds it keeps only upkeep waiting. Two more, in pp_setup() and

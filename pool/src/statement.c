@@ -4,7 +4,9 @@
  * To know before reading: a statement stands in up to four chains. By text (buckets), by use
  * (what to evict), by creation (mirrors SQLite's own list, newest first, so a statement that is
  * not ours shows at its head), and, while the lease uses it, in the taken chain, so a release
- * costs what the lease took and not what the cache holds. Everything belongs to the lease's holder.
+ * costs what the lease took and not what the cache holds. A registered text's statement also has a
+ * place in an array, by_id, until it is put out. Everything belongs to the lease's holder, but for
+ * the registered texts, which are the pool's.
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"

@@ -317,6 +317,29 @@ TEST(release, does_not_take_any_number_for_virtual_tables)
 		sqlite3_finalize(mine[i]);
 }
 
+/* To the very one: the pool's own are not among them. */
+TEST_ROWS(release, counts_statements_that_look_like_virtual_tables, 2)
+{
+	enum { MOST = 32 }; /* Of one table. */
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	unsigned forgotten = MOST + (unsigned)row;
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *mine[MOST + 1];
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "CREATE VIRTUAL TABLE v USING rtree(id, x, y)");
+	pp_release(&lease);
+	acquire(f.pool, PP_READ, &lease); /* Here the table has none yet. */
+	for (unsigned i = 0; i < forgotten; i++)
+		CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT id FROM 'main'.'t'", -1, &mine[i],
+		                             NULL),
+		          ==, SQLITE_OK);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).retired, ==, row);
+	for (unsigned i = 0; i < forgotten; i++)
+		sqlite3_finalize(mine[i]);
+}
+
 /* --- Hooks, handlers, limits --------------------------------------------------------------- */
 
 static int called;

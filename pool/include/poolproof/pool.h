@@ -12,6 +12,7 @@
  *     while (sqlite3_step(stmt) == SQLITE_ROW) ...
  *     pp_release(&lease);                                           // ... to here
  *     pp_transact(pool, NULL, transfer, &args, NULL);               // begin, transfer(), commit
+ *     pp_read(pool, NULL, report, &args, NULL);                     // report() on one snapshot
  *     pp_close(pool, pp_in_ms(5000), NULL);
  *
  * Threads    A pool may be used from any number of threads at once. A lease belongs to the thread
@@ -471,9 +472,9 @@ struct pp_transaction {
  * The work of a transaction. Return PP_OK to commit. Anything else rolls back: PP_SQLITE when
  * SQLite refused (the reason is read from lease->db), PP_ABORTED when you changed your mind.
  *
- * It may be run more than once: on an error of the retry class everything is rolled back and it
- * is called again. Inside, use lease->db, pp_prepare() and pp_begin() on this lease, and no other
- * call on the same pool (PP_MISUSE).
+ * pp_transact() may run it more than once: on an error of the retry class everything is rolled back
+ * and it is called again. Inside, use lease->db, pp_prepare() and pp_begin() on this lease, and no
+ * other call on the same pool (PP_MISUSE).
  */
 typedef enum pp_status pp_work(struct pp_lease *lease, void *context);
 
