@@ -136,6 +136,9 @@ static int on_progress(void *context)
 {
 	struct connection *c = context;
 
+	/* SQLite also asks when COMMIT is done, and would say that it was interrupted. */
+	if (c->committing)
+		return 0;
 	if (connection_stop(c, c->deadline_ns == UINT64_MAX ? 0 : clock_ns()) != STOP_NOT)
 		return 1;
 	return c->progress != NULL && c->lent && c->progress(c->progress_context) != 0;

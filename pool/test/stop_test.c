@@ -155,6 +155,40 @@ TEST(token, is_asked_before_the_commit)
 	CHECK_INT(rows_in(f.pool), ==, 0);
 }
 
+static int stop_what_is_committed(void *db)
+{
+	return sqlite3_get_autocommit(db);
+}
+
+static enum pp_status insert_and_stop_late(struct pp_lease *lease, void *context)
+{
+	(void)context;
+	pp_progress_set(lease, 1, stop_what_is_committed, lease->db);
+	sql(lease->db, "INSERT INTO t DEFAULT VALUES");
+	return PP_OK;
+}
+
+/* SQLite asks its progress handler once more when COMMIT has committed, and would call what is in
+ * the file interrupted. */
+TEST_ROWS(token, is_not_asked_once_it_is_committed, 2)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_error error = { 0 };
+	struct pp_lease lease = { 0 };
+
+	if (row == 0) {
+		must(pp_transact(f.pool, NULL, insert_and_stop_late, NULL, &error), &error);
+	} else {
+		acquire(f.pool, PP_WRITE, &lease);
+		must(pp_begin(&lease, &error), &error);
+		must(insert_and_stop_late(&lease, NULL), NULL);
+		must(pp_commit(&lease, &error), &error);
+		pp_release(&lease);
+	}
+	CHECK_INT(rows_in(f.pool), ==, 1);
+	CHECK_INT(stats(f.pool).commits, ==, 1);
+}
+
 /* Another process holds the lock: the busy wait asks too. */
 TEST(token, ends_a_wait_for_another_process)
 {
