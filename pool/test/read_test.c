@@ -283,6 +283,32 @@ TEST(read, is_stopped_by_its_token)
 	CHECK_INT(stats(f.pool).dirty, ==, 0);
 }
 
+static enum pp_status be_late(struct pp_lease *lease, void *context)
+{
+	clock_travel_ms(60000);
+	return write_one(lease, context) == PP_OK ? PP_OK : PP_SQLITE;
+}
+
+static enum pp_status read_and_be_late(struct pp_lease *lease, void *context)
+{
+	(void)context;
+	CHECK_INT(number(lease->db, "SELECT count(*) FROM t"), ==, 0);
+	clock_travel_ms(60000);
+	return PP_OK;
+}
+
+/* What was read was read in time. However often: SQLite asks every thousand steps, of END too. */
+TEST(read, is_not_late_once_its_work_is_done)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct pp_error error = { 0 };
+
+	for (unsigned n = 0; n < 500 / slowness(); n++)
+		must(pp_read(f.pool, NULL, read_and_be_late, NULL, &error), &error);
+	CHECK_INT(pp_transact(f.pool, NULL, be_late, NULL, &error), ==, PP_TIMEOUT);
+	CHECK_INT(rows_in(f.pool), ==, 0);
+}
+
 /* The time of a commit is what writers wait for: the ends of readers would hide it. */
 TEST(read, is_no_commit_among_the_durations)
 {
