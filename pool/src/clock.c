@@ -88,6 +88,20 @@ void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_ns)
 		pthread_cond_timedwait(cond, mutex, &until);
 }
 
+void clock_park(atomic_uint *word, unsigned value, uint64_t until_ns)
+{
+	uint64_t travelled = atomic_load_explicit(&travelled_ns, memory_order_relaxed);
+	struct timespec until = timespec_of(until_ns > travelled ? until_ns - travelled : 0);
+
+	syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value,
+	        until_ns == UINT64_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
+}
+
+void clock_unpark(atomic_uint *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
 #ifdef __SANITIZE_THREAD__
 /* tsan does not know pthread_mutex_clocklock(): it would take the lock for not held. */
 static int lock_until(pthread_mutex_t *mutex, uint64_t ns)
@@ -120,6 +134,7 @@ static void look_again(struct pp_pool *pool, void *context)
 	(void)context;
 	for (unsigned l = 0; l < LANES; l++)
 		line_wake(&pool->lines[l], NULL);
+	group_wake(pool, NULL);
 	keeper_poke(pool);
 }
 
@@ -169,6 +184,8 @@ static void wake_who_has(struct pp_pool *pool, void *token)
 	for (unsigned l = 0; l < LANES; l++)
 		if (atomic_load(&pool->lines[l].waiting) > 0)
 			line_wake(&pool->lines[l], token);
+	if (atomic_load(&pool->group.waiting) > 0)
+		group_wake(pool, token);
 }
 
 void pp_cancel(struct pp_token *token)

@@ -164,10 +164,11 @@ static int on_busy(void *context, int calls)
 }
 
 /* Who ends a transaction is told by these two, which a borrower may have replaced. */
-void connection_watch(struct connection *c)
+bool connection_watch(struct connection *c)
 {
-	sqlite3_commit_hook(c->db, on_commit, c);
-	sqlite3_rollback_hook(c->db, on_rollback, c);
+	bool ours = sqlite3_commit_hook(c->db, on_commit, c) == c;
+
+	return sqlite3_rollback_hook(c->db, on_rollback, c) == c && ours;
 }
 
 /* What he set through the pool goes too: back to the configuration's. */
@@ -386,8 +387,8 @@ static void forget(struct connection *c)
 	c->db = NULL;
 	c->begin = c->snapshot = c->commit = c->rollback = NULL;
 	c->depth = c->dirty = 0;
-	c->dead = c->committing = c->at_work = c->foreign = c->tolerates = c->discard = false;
-
+	c->at_work = 0;
+	c->dead = c->committing = c->foreign = c->tolerates = c->discard = false;
 	c->lent = c->has_turn = c->no_checkpoint = false;
 	atomic_store_explicit(&c->snapshot_ms, 0, memory_order_relaxed);
 	c->token = NULL;
@@ -579,6 +580,30 @@ static bool settle_foreign(struct connection *c)
 		roll_back(c);
 	c->tolerates = !busy && may_be_of_virtual_tables(c, foreign);
 	return !c->tolerates;
+}
+
+/* Statements of its own that the last one left running would keep the transaction from ending. */
+static void reset_foreign(struct connection *c)
+{
+	for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(c->db, s)) != NULL;)
+		if (sqlite3_stmt_busy(s) && sqlite3_sql(s) != NULL)
+			sqlite3_reset(s);
+}
+
+bool connection_pass(struct connection *c)
+{
+	int last;
+	unsigned changed = handle_look(c, authorize, &last);
+	bool watched = !(changed & HANDLE_SETTINGS) || connection_watch(c);
+
+	take_callbacks_back(c);
+	if (changed != 0)
+		take_settings_back(c, changed);
+	if (c->statements.taken != NULL)
+		statements_give_back(&c->statements);
+	if (connection_has_foreign(c))
+		reset_foreign(c);
+	return watched;
 }
 
 static void book_dirt(struct connection *c, bool open, bool foreign)

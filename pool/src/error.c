@@ -135,21 +135,25 @@ void error_pool(struct pp_error *error, struct pp_pool *pool)
 	error->memory_bytes += account_bytes(pool->account);
 }
 
+struct pp_cause error_cause(const struct pp_error *error)
+{
+	struct pp_cause cause = { .status = error->status,
+		                  .sqlite_code = error->sqlite_code,
+		                  .doing = error->doing };
+
+	snprintf(cause.message, sizeof cause.message, "%.*s", (int)sizeof cause.message - 1,
+	         error->message);
+	return cause;
+}
+
 void error_chain(struct pp_error *error, const struct pp_error *cause)
 {
 	if (error == NULL || cause == NULL || cause->doing == NULL)
 		return;
 	error->cause_count = cause->cause_count;
 	memcpy(error->causes, cause->causes, sizeof error->causes);
-	if (error->cause_count == PP_CAUSES_MAX)
-		return;
-	struct pp_cause *last = &error->causes[error->cause_count++];
-
-	*last = (struct pp_cause){ .status = cause->status,
-		                   .sqlite_code = cause->sqlite_code,
-		                   .doing = cause->doing };
-	snprintf(last->message, sizeof last->message, "%.*s", (int)sizeof last->message - 1,
-	         cause->message);
+	if (error->cause_count < PP_CAUSES_MAX)
+		error->causes[error->cause_count++] = error_cause(cause);
 }
 
 /* Appends to text and moves *length on, past the end of the text if need be, as snprintf counts. */

@@ -9,6 +9,7 @@
  *     registry_mutex (pool.c)   the table: which file is whose, reference counts, states
  *     line.mutex (line.c)       one line's waiters; of two lines the first one's first. lines[0]'s
  *                               also registering statements (statement.c)
+ *     group.mutex (write.c)     who waits for a group, and what has become of its members
  *     accounts_mutex (memory.c) the states of accounts
  * No call into SQLite happens under any of them but keep_mutex, which acquire, release and
  * transactions never take: who holds it keeps only upkeep waiting. Two more, in pp_setup() and
@@ -40,7 +41,8 @@ enum {
 	OWN_STATEMENTS = 4,  /* Of a connection: begin, snapshot, commit, rollback. */
 	LIMITS = SQLITE_LIMIT_WORKER_THREADS + 1, /* Of sqlite3_limit(), in SQLite 3.40. */
 	HANDLE_CHUNKS_MAX = 48, /* Of a handle, with something that is compared; some 20. */
-	CACHE_LINE = 64
+	CACHE_LINE = 64,
+	GROUP_SIZES = sizeof(((struct pp_stats *)0)->group_sizes) / sizeof(uint64_t)
 };
 
 /* --- statement.c: prepared statements of one connection ---------------------------------- */
@@ -98,10 +100,10 @@ struct connection {
 	struct statements statements;
 	int limits[LIMITS]; /* As on_open left them. */
 
-	unsigned depth;              /* Of pp_begin(). */
-	bool dead;                   /* The transaction around depth is gone. */
-	bool committing;             /* COMMIT now is ours. */
-	bool at_work;                /* Lent to the callback of pp_transact(). */
+	unsigned depth;   /* Of pp_begin(). */
+	bool dead;        /* The transaction around depth is gone. */
+	bool committing;  /* COMMIT now is ours. */
+	unsigned at_work; /* The depth at which the callback now at work was called; 0: none is. */
 	uint64_t rollbacks;          /* Counted by the rollback hook. */
 	uint64_t rollbacks_at_begin; /* When the outermost pp_begin() began. */
 
@@ -166,8 +168,11 @@ extern void *sqlite3_preupdate_hook(sqlite3 *db,
                                     void (*hook)(void *, sqlite3 *, int, char const *, char const *,
                                                  sqlite3_int64, sqlite3_int64),
                                     void *context) __attribute__((weak));
-/* Install the hooks that tell who ends a transaction. */
-void connection_watch(struct connection *connection);
+/* Install the hooks that tell who ends a transaction. false: others were there. */
+bool connection_watch(struct connection *connection);
+/* Within a transaction, from one borrower to the next: what is not the transaction is as at a
+ * release. false: the hooks that tell who ends a transaction were gone. */
+bool connection_pass(struct connection *connection);
 /* What a transaction on it begins with: never freed, errors point to it. */
 const char *connection_begin_sql(const struct connection *connection);
 /* SQLITE_OK, or why the holder's work is to stop; asked by the busy and the progress handler. */
@@ -323,6 +328,7 @@ struct counters {
 	atomic_uint_least64_t grown, shrunk, renewed, health_checks, health_failures, file_changes;
 	atomic_uint_least64_t reopened, overdue, interrupted, quarantined, returned_late;
 	atomic_uint_least64_t deadlocks, cancels, checkpoints, checkpoints_blocked;
+	atomic_uint_least64_t writes, groups, reruns, group_sizes[GROUP_SIZES];
 };
 
 /* As struct pp_histogram, added to by anybody. Relaxed: sums. */
@@ -387,6 +393,39 @@ struct registered {
 	char sql[];
 };
 
+/* write.c: a group under way, of whoever holds this writer's slot and has its baton. The rest under
+ * group.mutex. In the static table, so that none of its members has to outlive another. */
+struct batch {
+	struct pp_lease lease;
+	struct member *ran; /* Whose work is done and waits for the commit; the last one first. */
+	struct member *committing; /* The same, when nobody can leave any more: the finisher's. */
+	unsigned count;            /* Members it took. */
+	uint64_t until_ns;         /* It takes nobody after that. */
+	uint64_t deadline_ns;      /* The earliest of those who ran. */
+	bool full;                 /* It takes nobody any more; */
+	bool sealed;               /* ... and nobody leaves it. */
+	bool doomed;               /* It must not be committed, because of cause. */
+	struct pp_cause cause;
+	/* Whoever takes this back passes the lead on: the finisher, or who replaces a stuck one.
+	 * seq_cst, by exchange. */
+	atomic_bool leads;
+};
+
+/* write.c: those who share a commit. All under mutex but the atomics. */
+struct group {
+	pthread_mutex_t mutex;
+	struct member *head, *tail; /* Who waits to be taken, in the order in which they came. */
+	bool led;                   /* Somebody leads a group, or is about to. */
+	unsigned inside;            /* Calls under way, for which the closer waits. */
+	unsigned pausing;           /* ... of them, between two attempts. */
+	pthread_cond_t changed;     /* closing, or inside is 0 then; a token of who pauses. */
+	/* seq_cst: the canceller's half of a handshake as in line.c. Written under mutex. */
+	atomic_uint waiting; /* Who waits: to be taken, for a commit, in a pause. */
+	atomic_bool closing;
+	struct lane_counts counts; /* Of the wait to be taken. */
+	struct batch batches[WRITER_SLOTS];
+};
+
 struct pp_pool {
 	/* Guarded by registry_mutex: */
 	enum pool_state state;
@@ -431,6 +470,7 @@ struct pp_pool {
 	struct health health;
 	struct wal wal;
 	struct turn turn;
+	struct group group; /* Its mutex is never destroyed. */
 
 	/* Those below registered_count do not change. Written under lines[0].mutex, since a line
 	 * that closes has the last say; released with the count, acquired by who looks for one. */
@@ -507,6 +547,12 @@ enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_
                              void *caller, struct pp_lease *ret_lease,
                              struct pp_error *reterr_error);
 void lease_release(struct pp_lease *lease);
+/* The lease goes on as this thread's, with a generation, an age and a token of its own: what was
+ * meant for who had it before does not hit who has it now. */
+void lease_hand_over(struct pp_lease *lease, const struct pp_token *token, void *caller);
+/* Before it is another thread's, and after. */
+void lease_part(const struct pp_lease *lease, int to_thread);
+void lease_join(void);
 /* This thread holds a lease of the pool. */
 bool lease_is_mine(const struct pp_pool *pool);
 /* Of the calling thread: the kernel's number; its leases, of all pools. */
@@ -650,6 +696,52 @@ static inline bool transaction_is_inside(const struct pp_pool *pool)
 {
 	return transaction_frames != NULL && transaction_has_frame(pool);
 }
+/* This thread is inside pp_transact() or pp_write() of this pool. */
+bool transaction_is_inside(const struct pp_pool *pool);
+/* What pp_begin(), pp_commit() and pp_rollback() do. */
+enum pp_status transaction_begin(struct connection *connection, struct pp_error *error);
+enum pp_status transaction_commit(struct connection *connection, struct pp_error *error);
+enum pp_status transaction_rollback(struct connection *connection, struct pp_error *error);
+/* The transaction that was begun is over, whoever ended it. */
+bool transaction_is_dead(struct connection *connection);
+/* The callback, at the level that has just been begun. PP_OK: the level may be committed;
+ * PP_FORKED: nothing here is this process'. */
+enum pp_status transaction_work(struct pp_lease *lease, pp_work *work, void *context,
+                                struct pp_error *error);
+/* Undo a level and what the callback left open in it. */
+void transaction_undo(struct connection *connection, unsigned depth);
+/* One attempt of pp_transact(), or of pp_write() as one of a group. */
+typedef enum pp_status attempt_fn(struct pp_pool *pool, const struct pp_transaction *options,
+                                  void *caller, pp_work *work, void *context,
+                                  struct pp_error *error);
+attempt_fn transaction_attempt;
+/* What was asked for, with what zero means filled in. */
+enum pp_status transaction_options(struct pp_pool *pool, const struct pp_transaction *given,
+                                   const char *doing, struct pp_transaction *ret_options,
+                                   struct pp_error *error);
+/* All of pp_transact() but the first attempt, which is given. */
+enum pp_status transaction_run(struct pp_pool *pool, const struct pp_transaction *options,
+                               attempt_fn *first, void *caller, pp_work *work, void *context,
+                               struct pp_error *reterr_error);
+
+/* --- write.c: several writes in one commit -------------------------------------------------- */
+
+void group_init(struct group *group);
+/* Wake who waits with this token, or (NULL) everybody, to look again. */
+void group_wake(struct pp_pool *pool, const struct pp_token *token);
+/* The writer in this slot is being replaced: who waits for its commit is let go, and somebody else
+ * leads. */
+void group_abandon(struct pp_pool *pool, const struct slot *slot);
+/* Closing: let nobody in, and whoever waits leave; wait until all calls are over. */
+void group_shut(struct pp_pool *pool);
+void group_drain(struct pp_pool *pool);
+/* Around a call that is in no line between two attempts: the closer waits for it. A pause ends when
+ * the pool closes or the token is cancelled. */
+void group_enter(struct pp_pool *pool);
+void group_exit(struct pp_pool *pool);
+void group_pause(struct pp_pool *pool, uint64_t ns, const struct pp_token *token);
+/* What is not as it should be, in words; NULL: nothing. */
+const char *group_check(struct pp_pool *pool);
 
 /* --- clock.c ------------------------------------------------------------------------------ */
 
@@ -675,6 +767,10 @@ void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t deadline_
 /* false: the point in time passed first. */
 bool clock_lock(pthread_mutex_t *mutex, uint64_t until_ns);
 void clock_cond_init(pthread_cond_t *cond);
+/* Sleeps while *word is value, until deadline_ns; may return sooner. Who changes the word wakes one
+ * who sleeps on it: the word may be gone by then, it is not looked at. */
+void clock_park(atomic_uint *word, unsigned value, uint64_t deadline_ns);
+void clock_unpark(atomic_uint *word);
 
 /* --- error.c ------------------------------------------------------------------------------ */
 
@@ -688,6 +784,8 @@ enum pp_status error_code(enum pp_status status, struct pp_error *error, int sql
 enum pp_status error_sqlite(struct pp_error *error, sqlite3 *db, int code, const char *doing,
                             const char *sql);
 void error_pool(struct pp_error *error, struct pp_pool *pool);
+/* What is kept of an error behind another one. */
+struct pp_cause error_cause(const struct pp_error *error);
 /* Puts what is in *error behind a new one about to be written there. */
 void error_chain(struct pp_error *error, const struct pp_error *cause);
 

@@ -260,7 +260,8 @@ enum pp_status pp_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_dea
 		return error_set(reterr_error, PP_FORKED, "acquire", "open a pool in this process");
 	if (transaction_is_inside(pool))
 		return error_set(reterr_error, PP_MISUSE, "acquire",
-		                 "this thread is inside pp_transact() of the same pool");
+		                 "this thread is inside pp_transact() or pp_write() of the same "
+		                 "pool");
 	if (lane == PP_READ)
 		return lease_acquire(pool, lane, deadline, __builtin_return_address(0), ret_lease,
 		                     reterr_error);
@@ -298,6 +299,39 @@ static void retire(struct pp_pool *pool, struct slot *slot)
 	slot_close(slot, "it could not be mended");
 }
 
+static void tell_back(struct pp_pool *pool, struct slot *slot, uint64_t generation)
+{
+	if (atomic_load_explicit(&slot->warned, memory_order_relaxed) == generation)
+		event_send(pool, PP_EVENT_LEASE_BACK, slot, "%s", "");
+}
+
+void lease_hand_over(struct pp_lease *lease, const struct pp_token *token, void *caller)
+{
+	struct slot *slot = lease->slot;
+
+	tell_back(lease->pool, slot, lease->generation);
+	lease->generation += 2;
+	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
+	atomic_store_explicit(&slot->holder, thread_number(), memory_order_relaxed);
+	note_caller(slot, caller);
+	/* seq_cst as at the release: see size_quarantine(). */
+	atomic_store(&slot->generation, lease->generation);
+	connection_lend(&slot->connection, token, lease->generation);
+}
+
+void lease_part(const struct pp_lease *lease, int to_thread)
+{
+	struct slot *slot = lease->slot;
+
+	held--;
+	atomic_store_explicit(&slot->holder, to_thread, memory_order_relaxed);
+}
+
+void lease_join(void)
+{
+	held++;
+}
+
 void lease_release(struct pp_lease *lease)
 {
 	struct slot *slot = lease->slot;
@@ -308,8 +342,7 @@ void lease_release(struct pp_lease *lease)
 	if (!clean)
 		retire(pool, slot);
 	account_settle(atomic_load(&slot->connection.account));
-	if (atomic_load_explicit(&slot->warned, memory_order_relaxed) == lease->generation)
-		event_send(pool, PP_EVENT_LEASE_BACK, slot, "%s", "");
+	tell_back(pool, slot, lease->generation);
 	if (atomic_load_explicit(&pool->exclusive, memory_order_relaxed) == slot)
 		exclusive_end(pool, slot);
 	if (slot->lent_ns != 0)
@@ -336,7 +369,7 @@ enum pp_status pp_release(struct pp_lease *lease)
 	if (lease == NULL || lease->slot == NULL)
 		return PP_OK;
 	slot = slot_of(lease);
-	if (slot == NULL || slot->connection.at_work)
+	if (slot == NULL || slot->connection.at_work > 0)
 		return lease_refused(lease, "release", NULL);
 	lease_release(lease);
 	return PP_OK;

@@ -152,6 +152,9 @@ static const struct family pool_families[] = {
 	POOL(rollbacks, COUNTER, NULL, "Outermost transactions rolled back."),
 	POOL(lost, COUNTER, NULL, "Transactions ended by SQLite or by the caller's own SQL."),
 	POOL(retries, COUNTER, NULL, "Attempts of pp_transact() after the first."),
+	POOL(writes, COUNTER, NULL, "Calls of pp_write() that were committed with their group."),
+	POOL(groups, COUNTER, NULL, "Commits of groups; writes by groups is their mean size."),
+	POOL(reruns, COUNTER, NULL, "Calls of pp_write() run again because of their group."),
 	POOL(statement_hits, COUNTER, NULL, "Statements found in a cache."),
 	POOL(statement_misses, COUNTER, NULL, "Statements prepared anew."),
 	POOL(statement_evictions, COUNTER, NULL, "Statements dropped from a cache."),
@@ -339,6 +342,30 @@ static void put_histogram(struct page *p, const char *name, const char *help,
 	sample_close(p, h->count);
 }
 
+/* How many writes a commit has had. */
+static void put_group_sizes(struct page *p, const struct pp_stats *stats)
+{
+	static const char name[] = "poolproof_group_size";
+	uint64_t below = 0;
+
+	put_family(p, name, "histogram", NULL, "Calls of pp_write() in a commit.");
+	for (unsigned i = 0; i <= GROUP_SIZES; i++) {
+		char bound[16] = "+Inf";
+
+		if (i < GROUP_SIZES) {
+			below += stats->group_sizes[i];
+			snprintf(bound, sizeof bound, "%u.0", 1U << i);
+		}
+		sample_open(p, name, "_bucket");
+		put_label(p, ",le", bound);
+		sample_close(p, below);
+	}
+	sample_open(p, name, "_sum");
+	sample_close(p, stats->writes);
+	sample_open(p, name, "_count");
+	sample_close(p, below);
+}
+
 static void put_longest(struct page *p, const uint64_t max_ns[PP_HISTOGRAMS])
 {
 	put_family(p, "poolproof_longest_seconds", "gauge", "seconds",
@@ -375,6 +402,7 @@ size_t pp_metrics_text(struct pp_pool *pool, const char *name, char *text, size_
 		put_connections(&page, pool, &stats);
 		put_stats(&page, &stats);
 		put_histograms(&page, pool);
+		put_group_sizes(&page, &stats);
 		put_build(&page, &stats);
 	}
 	put(&page, "# EOF\n");

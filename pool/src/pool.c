@@ -205,6 +205,8 @@ static void row_make(struct pp_pool *row)
 		clock_cond_init(&row->lines[l].drained);
 	}
 	pthread_mutex_init(&row->keep_mutex, NULL);
+	pthread_mutex_init(&row->group.mutex, NULL);
+	clock_cond_init(&row->group.changed);
 	pthread_mutex_init(&row->keeper.mutex, NULL);
 	clock_cond_init(&row->keeper.wake);
 }
@@ -461,6 +463,7 @@ static void row_init(struct pp_pool *pool, const struct pp_config *config)
 	zero(&pool->histograms, sizeof pool->histograms);
 	for (unsigned l = 0; l < LANES; l++)
 		line_init(&pool->lines[l]);
+	group_init(&pool->group);
 	lane_init(&pool->lanes[1], slots, WRITER_SLOTS, &pool->lines[1]);
 	lane_init(&pool->lanes[0], slots + WRITER_SLOTS, READER_SLOTS, &pool->lines[0]);
 	atomic_store(&pool->readers, config->readers);
@@ -603,11 +606,13 @@ enum pp_status pp_close(struct pp_pool *pool, struct pp_deadline deadline,
 	if (row_drop(pool, &status)) {
 		keeper_stop(pool);
 		suspension_end(pool);
+		group_shut(pool);
 		closing.leased = drain(pool, until);
 		if (closing.leased > 0) {
 			status = PP_LEASED;
 			row_settle(pool, POOL_CLOSING);
 		} else {
+			group_drain(pool);
 			health_part(pool);
 			row_empty(pool, &closing);
 			row_settle(pool, POOL_UNUSED);

@@ -36,6 +36,10 @@
 #define PROBE_RETRY(pool, attempt, sqlite_code) \
 	DTRACE_PROBE3(poolproof, retry, pool, attempt, sqlite_code)
 
+/* write.c: a group is over; writes have shared its commit, status is an enum pp_status: of the
+ * commit, or PP_ROLLED_BACK where there was none. */
+#define PROBE_GROUP(pool, writes, status) DTRACE_PROBE3(poolproof, group, pool, writes, status)
+
 /* wal.c: a checkpoint is over; sqlite_code is its result, the frames are
  * sqlite3_wal_checkpoint_v2's. */
 #define PROBE_CHECKPOINT(pool, sqlite_code, frames, frames_done) \

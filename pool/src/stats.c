@@ -31,6 +31,22 @@ static void slot_read(const struct slot *slot, struct pp_lane_stats *lane, struc
 	stats->statement_bytes += get(&s->live_bytes);
 }
 
+/* Who waits for a group waits for the writer. */
+static void group_read(struct group *group, struct pp_lane_stats *lane)
+{
+	const struct lane_counts *counts = &group->counts;
+
+	pthread_mutex_lock(&group->mutex);
+	lane->waiting += counts->waiting;
+	lane->waits += counts->waits;
+	lane->timeouts += counts->timeouts;
+	lane->overloads += counts->overloads;
+	lane->wait_ns_total += counts->wait_ns_total;
+	if (counts->wait_ns_max > lane->wait_ns_max)
+		lane->wait_ns_max = counts->wait_ns_max;
+	pthread_mutex_unlock(&group->mutex);
+}
+
 static void lane_read(struct pp_pool *pool, enum pp_lane which, struct pp_lane_stats *ret_lane,
                       struct pp_stats *stats)
 {
@@ -71,6 +87,9 @@ enum pp_status pp_stats_read(struct pp_pool *pool, struct pp_stats *ret_stats)
 		.rollbacks = get(&c->rollbacks),
 		.lost = get(&c->lost),
 		.retries = get(&c->retries),
+		.writes = get(&c->writes),
+		.groups = get(&c->groups),
+		.reruns = get(&c->reruns),
 		.accounting = memory_accounting(),
 		.pool_bytes = account_bytes(pool->account) +
 		              account_bytes(atomic_load(&pool->anchor.account)),
@@ -98,8 +117,11 @@ enum pp_status pp_stats_read(struct pp_pool *pool, struct pp_stats *ret_stats)
 		.neighbours = atomic_load(&pool->turn.neighbours),
 		.missing_features = features_missing(),
 	};
+	for (unsigned i = 0; i < GROUP_SIZES; i++)
+		ret_stats->group_sizes[i] = get(&c->group_sizes[i]);
 	lane_read(pool, PP_READ, &ret_stats->read, ret_stats);
 	lane_read(pool, PP_WRITE, &ret_stats->write, ret_stats);
+	group_read(&pool->group, &ret_stats->write);
 	accounts_parked(&ret_stats->parked, &ret_stats->parked_bytes);
 	return PP_OK;
 }
@@ -263,8 +285,9 @@ static void connection_check(struct connection *c, const char *name, struct find
 {
 	if (!sqlite3_get_autocommit(c->db) || sqlite3_txn_state(c->db, NULL) != SQLITE_TXN_NONE)
 		find(f, "%s: idle with a transaction open", name);
-	if (c->depth != 0 || c->at_work)
-		find(f, "%s: idle at depth %u%s", name, c->depth, c->at_work ? ", at work" : "");
+	if (c->depth != 0 || c->at_work > 0)
+		find(f, "%s: idle at depth %u%s", name, c->depth,
+		     c->at_work > 0 ? ", at work" : "");
 	if (connection_has_foreign(c) && !c->tolerates)
 		find(f, "%s: idle with a statement that is not the pool's", name);
 	statements_check(&c->statements, name, f);
@@ -343,6 +366,8 @@ unsigned pp_check(struct pp_pool *pool, char *text, size_t text_size)
 			slot_check(pool, &pool->lanes[l].slots[i], name, &f);
 		}
 	}
+	if (group_check(pool) != NULL)
+		find(&f, "pp_write(): %s", group_check(pool));
 	pthread_mutex_unlock(&pool->keep_mutex);
 	return f.count;
 }

@@ -50,7 +50,7 @@ static int savepoint(struct connection *c, const char *verb, unsigned depth, str
 	return rc;
 }
 
-static bool is_dead(struct connection *c)
+bool transaction_is_dead(struct connection *c)
 {
 	if (sqlite3_get_autocommit(c->db) || c->rollbacks != c->rollbacks_at_begin)
 		c->dead = true;
@@ -119,7 +119,7 @@ static enum pp_status begin_level(struct connection *c, struct pp_error *error)
 	int rc;
 
 	if (c->depth > 0) {
-		if (is_dead(c))
+		if (transaction_is_dead(c))
 			return error_set(error, PP_ROLLED_BACK, "begin",
 			                 "the transaction around this one is over");
 		rc = savepoint(c, "SAVEPOINT", c->depth, error);
@@ -208,7 +208,7 @@ static enum pp_status commit_level(struct connection *c, struct pp_error *error)
 
 	if (c->depth == 0)
 		return error_set(error, PP_MISUSE, "commit", "nothing was begun");
-	if (is_dead(c))
+	if (transaction_is_dead(c))
 		return commit_dead(c, error);
 	if (c->depth == 1)
 		return commit_outermost(c, error);
@@ -227,7 +227,7 @@ static enum pp_status rollback_level(struct connection *c, struct pp_error *erro
 
 	if (c->depth == 0)
 		return error_set(error, PP_MISUSE, "rollback", "nothing was begun");
-	dead = is_dead(c);
+	dead = transaction_is_dead(c);
 	c->depth--;
 	if (c->depth == 0) {
 		enum pp_status status = roll_back_all(c, error);
@@ -247,7 +247,7 @@ static enum pp_status rollback_level(struct connection *c, struct pp_error *erro
 /* --- The public three -------------------------------------------------------------------- */
 
 /* Each level of each transaction begins and ends here. */
-static enum pp_status begin(struct connection *c, struct pp_error *error)
+enum pp_status transaction_begin(struct connection *c, struct pp_error *error)
 {
 	enum pp_status status = begin_level(c, error);
 
@@ -255,7 +255,7 @@ static enum pp_status begin(struct connection *c, struct pp_error *error)
 	return status;
 }
 
-static enum pp_status commit(struct connection *c, struct pp_error *error)
+enum pp_status transaction_commit(struct connection *c, struct pp_error *error)
 {
 	unsigned depth = c->depth;
 	enum pp_status status = commit_level(c, error);
@@ -264,7 +264,7 @@ static enum pp_status commit(struct connection *c, struct pp_error *error)
 	return status;
 }
 
-static enum pp_status rollback(struct connection *c, struct pp_error *error)
+enum pp_status transaction_rollback(struct connection *c, struct pp_error *error)
 {
 	unsigned depth = c->depth;
 	enum pp_status status = rollback_level(c, error);
@@ -282,24 +282,25 @@ static enum pp_status on_lease(struct pp_lease *lease, const char *doing,
 	if (slot == NULL)
 		return lease_refused(lease, doing, error);
 	/* What pp_transact() began it also ends. */
-	if (slot->connection.at_work && slot->connection.depth == 1 && act != begin)
+	if (slot->connection.at_work > 0 && slot->connection.depth == slot->connection.at_work &&
+	    act != transaction_begin)
 		return error_set(error, PP_MISUSE, doing, "pp_transact() ends this transaction");
 	return act(&slot->connection, error);
 }
 
 enum pp_status pp_begin(struct pp_lease *lease, struct pp_error *error)
 {
-	return on_lease(lease, "begin", begin, error);
+	return on_lease(lease, "begin", transaction_begin, error);
 }
 
 enum pp_status pp_commit(struct pp_lease *lease, struct pp_error *error)
 {
-	return on_lease(lease, "commit", commit, error);
+	return on_lease(lease, "commit", transaction_commit, error);
 }
 
 enum pp_status pp_rollback(struct pp_lease *lease, struct pp_error *error)
 {
-	return on_lease(lease, "rollback", rollback, error);
+	return on_lease(lease, "rollback", transaction_rollback, error);
 }
 
 /* --- A whole transaction ----------------------------------------------------------------- */
@@ -334,32 +335,49 @@ static enum pp_status work_failed(struct connection *c, enum pp_status status,
 	return error_set(error, status, "work", "%s", pp_status_text(status));
 }
 
+enum pp_status transaction_work(struct pp_lease *lease, pp_work *work, void *context,
+                                struct pp_error *error)
+{
+	struct connection *c = &lease_slot(lease)->connection;
+	unsigned level = c->depth;
+	enum pp_status status;
+
+	c->at_work = level;
+	status = work(lease, context);
+	if (pool_forked(c->pool)) /* The callback returned in a child. */
+		return error_set(error, PP_FORKED, "work", "this is a child of the process");
+	c->at_work = 0;
+	if (status != PP_OK)
+		return work_failed(c, status, error);
+	if (c->depth > level)
+		return error_set(error, PP_MISUSE, "work",
+		                 "the callback left %u of its pp_begin() open", c->depth - level);
+	return PP_OK;
+}
+
+void transaction_undo(struct connection *c, unsigned depth)
+{
+	account_transaction_end(atomic_load(&c->account)); /* Undoing is not limited. */
+	c->depth = depth; /* What the callback left open goes with the whole. */
+	transaction_rollback(c, NULL);
+}
+
 static enum pp_status work_and_end(struct pp_lease *lease, pp_work *work, void *context,
                                    struct pp_error *error)
 {
 	struct connection *c = &lease_slot(lease)->connection;
-	enum pp_status status;
+	enum pp_status status = transaction_work(lease, work, context, error);
 
-	c->at_work = true;
-	status = work(lease, context);
-	if (pool_forked(c->pool)) /* The callback returned in a child. */
-		return error_set(error, PP_FORKED, "work", "this is a child of the process");
-	c->at_work = false;
-	if (status != PP_OK)
-		status = work_failed(c, status, error);
-	else if (c->depth > 1)
-		status = error_set(error, PP_MISUSE, "work",
-		                   "the callback left %u of its pp_begin() open", c->depth - 1);
 	if (status == PP_OK)
-		return commit(c, error);
-	account_transaction_end(atomic_load(&c->account)); /* Undoing is not limited. */
-	c->depth = 1; /* What the callback left open goes with the whole. */
-	rollback(c, NULL);
+		return transaction_commit(c, error);
+	if (status != PP_FORKED)
+		transaction_undo(c, 1);
 	return status;
 }
 
-static enum pp_status attempt(struct pp_pool *pool, const struct pp_transaction *options,
-                              void *caller, pp_work *work, void *context, struct pp_error *error)
+enum pp_status transaction_attempt(struct pp_pool *pool, const struct pp_transaction *options,
+                                   void *caller, pp_work *work, void *context,
+                                   struct pp_error *error)
 {
 	struct pp_lease lease = { 0 };
 	struct connection *c;
@@ -371,7 +389,7 @@ static enum pp_status attempt(struct pp_pool *pool, const struct pp_transaction 
 	c = &lease_slot(&lease)->connection;
 	c->deadline_ns = options->deadline.ns;
 	account_transaction_begin(atomic_load(&c->account), options->bytes_max);
-	status = begin(c, error);
+	status = transaction_begin(c, error);
 	if (status == PP_OK)
 		status = work_and_end(&lease, work, context, error);
 	if (status == PP_FORKED)
@@ -415,19 +433,21 @@ static uint64_t pause_ns(const struct pp_pool *pool, const struct pp_transaction
 	return pause;
 }
 
-static enum pp_status transact(struct pp_pool *pool, const struct pp_transaction *options,
-                               void *caller, pp_work *work, void *context,
+enum pp_status transaction_run(struct pp_pool *pool, const struct pp_transaction *options,
+                               attempt_fn *first, void *caller, pp_work *work, void *context,
                                struct pp_error *reterr_error)
 {
 	struct frame frame = { pool, transaction_frames };
 	struct pp_error error, before;
 	uint64_t start = clock_ns(), pause;
+	unsigned n = 1;
 	enum pp_status status;
 
 	before.doing = NULL; /* Nothing failed yet; the rest of it, a kilobyte, is not read. */
 	transaction_frames = &frame;
-	for (unsigned n = 1;; n++) {
-		status = attempt(pool, options, caller, work, context, &error);
+	for (;; n++) {
+		status = (n == 1 ? first : transaction_attempt)(pool, options, caller, work,
+		                                                context, &error);
 		if (status == PP_OK)
 			break;
 		error_chain(&error, &before);
@@ -438,8 +458,12 @@ static enum pp_status transact(struct pp_pool *pool, const struct pp_transaction
 		before = error;
 		count(&pool->counters.retries);
 		PROBE_RETRY(pool, n, error.sqlite_code);
-		clock_pause_ns(pause, options->deadline.token);
+		if (n == 1)
+			group_enter(pool);
+		group_pause(pool, pause, options->deadline.token);
 	}
+	if (n > 1 && status != PP_FORKED)
+		group_exit(pool);
 	transaction_frames = frame.outer;
 	start = clock_ns() - start;
 	if (status != PP_FORKED)
@@ -451,36 +475,52 @@ static enum pp_status transact(struct pp_pool *pool, const struct pp_transaction
 	return status;
 }
 
-/* The options are filled in but for their deadline. */
-static enum pp_status transact_checked(struct pp_pool *pool, struct pp_transaction *o, void *caller,
-                                       pp_work *work, void *context, struct pp_error *error)
+enum pp_status transaction_options(struct pp_pool *pool, const struct pp_transaction *given,
+                                   const char *doing, struct pp_transaction *ret_options,
+                                   struct pp_error *error)
 {
-	assert(work != NULL);
+	struct pp_transaction o = given != NULL ? *given : (struct pp_transaction){ 0 };
+
 	if (pool_forked(pool))
-		return error_set(error, PP_FORKED, "transact", "open a pool in this process");
-	if (o->attempts_max > ATTEMPTS_MAX || (o->lane != PP_READ && o->lane != PP_WRITE))
-		return error_set(error, PP_INVALID, "transact",
+		return error_set(error, PP_FORKED, doing, "open a pool in this process");
+	o.lane = o.lane != 0 ? o.lane : PP_WRITE;
+	o.attempts_max = o.attempts_max != 0 ? o.attempts_max : ATTEMPTS_DEFAULT;
+	o.deadline = deadline_fix(pool, o.deadline);
+	if (o.attempts_max > ATTEMPTS_MAX || (o.lane != PP_READ && o.lane != PP_WRITE))
+		return error_set(error, PP_INVALID, doing,
 		                 "attempts_max %u must be 1..%u and lane %d PP_READ or PP_WRITE",
-		                 o->attempts_max, ATTEMPTS_MAX, (int)o->lane);
-	if (o->bytes_max > 0 && memory_accounting() == PP_ACCOUNTING_OFF)
-		return error_set(error, PP_INVALID, "transact",
+		                 o.attempts_max, ATTEMPTS_MAX, (int)o.lane);
+	if (o.bytes_max > 0 && memory_accounting() == PP_ACCOUNTING_OFF)
+		return error_set(error, PP_INVALID, doing,
 		                 "bytes_max is %zu: there are no accounts; see pp_setup()",
-		                 o->bytes_max);
+		                 o.bytes_max);
 	if (transaction_is_inside(pool))
-		return error_set(error, PP_MISUSE, "transact",
-		                 "this thread is inside pp_transact() of the same pool");
-	o->deadline = deadline_fix(pool, o->deadline);
-	return transact(pool, o, caller, work, context, error);
+		return error_set(error, PP_MISUSE, doing,
+		                 "this thread is inside pp_transact() or pp_write() of the same "
+		                 "pool");
+	*ret_options = o;
+	return PP_OK;
+}
+
+static enum pp_status transact(struct pp_pool *pool, const struct pp_transaction *options,
+                               const char *doing, void *caller, pp_work *work, void *context,
+                               struct pp_error *error)
+{
+	struct pp_transaction o;
+	enum pp_status status;
+
+	assert(work != NULL);
+	status = transaction_options(pool, options, doing, &o, error);
+	if (status != PP_OK)
+		return status;
+	return transaction_run(pool, &o, transaction_attempt, caller, work, context, error);
 }
 
 enum pp_status pp_transact(struct pp_pool *pool, const struct pp_transaction *options,
                            pp_work *work, void *context, struct pp_error *reterr_error)
 {
-	struct pp_transaction o = options != NULL ? *options : (struct pp_transaction){ 0 };
-
-	o.lane = o.lane != 0 ? o.lane : PP_WRITE;
-	o.attempts_max = o.attempts_max != 0 ? o.attempts_max : ATTEMPTS_DEFAULT;
-	return transact_checked(pool, &o, __builtin_return_address(0), work, context, reterr_error);
+	return transact(pool, options, "transact", __builtin_return_address(0), work, context,
+	                reterr_error);
 }
 
 /* With its snapshot taken nothing is locked away from a reader: there is nothing to try again. */
@@ -495,5 +535,6 @@ enum pp_status pp_read(struct pp_pool *pool, const struct pp_transaction *option
 		                 (int)o.lane, o.attempts_max);
 	o.lane = PP_READ;
 	o.attempts_max = 1;
-	return transact_checked(pool, &o, __builtin_return_address(0), work, context, reterr_error);
+	return transact(pool, &o, "read", __builtin_return_address(0), work, context,
+	                reterr_error);
 }

@@ -466,6 +466,8 @@ struct pp_transaction {
 	size_t bytes_max;            /* Bytes the connection may take from begin to commit; the
 	                              * transaction that wants more fails alone with PP_NOMEM.
 	                              * 0: no limit. Needs accounts. */
+	bool any_thread; /* pp_write(): the callback may be called in another thread that
+	                  * is inside pp_write(), which is about twice as fast. */
 };
 
 /*
@@ -503,6 +505,35 @@ PP_API enum pp_status pp_transact(struct pp_pool *pool, const struct pp_transact
  */
 PP_API enum pp_status pp_read(struct pp_pool *pool, const struct pp_transaction *options,
                               pp_work *work, void *context, struct pp_error *reterr_error);
+
+/* What the callback of pp_write() did. */
+struct pp_written {
+	int64_t last_insert_rowid; /* 0: it inserted no row. */
+	int64_t changes; /* Rows that it inserted, updated and deleted, triggers' included. */
+};
+
+/*
+ * As pp_transact() on the write lane, for callers who are willing to share a commit: callbacks of
+ * callers that come at the same time run one after the other, each in a savepoint, inside one BEGIN
+ * IMMEDIATE and COMMIT, and each call returns after that COMMIT. One callback's failure undoes what
+ * that one did, and nobody else's. A callback sees what those before it in its group did: if one of
+ * them is undone afterwards, this one is run again.
+ *
+ * It may be run more than once: again by itself, as in pp_transact(), for a reason of its own, and
+ * when its group did not commit (the file was full, another callback was interrupted or rolled back
+ * everything); the latter counts as no attempt. Inside, what holds in pp_transact() holds. So
+ * does bytes_max, for what this callback takes. Deferred foreign keys have to be met at its end.
+ *
+ * A group takes no more than 128 callbacks, and none after 5 ms. A deadline or a token that comes
+ * while the callback has not been called ends the call at once, while it runs interrupts it, and
+ * once it has run counts only when the group does not end in its 5 ms. A thread that holds a lease
+ * of the pool joins no group.
+ *
+ * ret_written may be NULL. Fails as pp_transact() does. PP_FILE_CHANGED: as with pp_commit().
+ */
+PP_API enum pp_status pp_write(struct pp_pool *pool, const struct pp_transaction *options,
+                               pp_work *work, void *context, struct pp_written *ret_written,
+                               struct pp_error *reterr_error);
 
 /* --- Upkeep ------------------------------------------------------------------------------ */
 
@@ -599,6 +630,10 @@ struct pp_stats {
 	uint64_t commits, rollbacks; /* Of pp_begin() at the outermost level. */
 	uint64_t lost;               /* Transactions that SQLite or the caller ended under us. */
 	uint64_t retries;            /* Attempts of pp_transact() after the first. */
+	uint64_t writes; /* pp_write()s that were committed as one of a group, alone or not; */
+	uint64_t groups; /* ... and in how many commits. */
+	uint64_t group_sizes[8]; /* Those of 1, 2, up to 4, 8 ... 128 writes. */
+	uint64_t reruns;         /* pp_write()s that were run again because of their group. */
 
 	uint64_t statement_hits, statement_misses, statement_evictions;
 	uint64_t statements, statement_bytes; /* Cached now, all connections together. */
