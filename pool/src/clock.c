@@ -8,7 +8,6 @@
 #include "internal.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -51,20 +50,6 @@ void clock_sleep_ns(uint64_t ns)
 	until = timespec_of((uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec + ns);
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
 		;
-}
-
-/* The kernel compares the flag and falls asleep in one step, so a cancel is not missed. */
-void clock_pause_ns(uint64_t ns, const struct pp_token *token)
-{
-	uint64_t until = clock_ns() + ns, now;
-
-	if (token == NULL)
-		clock_sleep_ns(ns);
-	while (token != NULL && !token_cancelled(token) && (now = clock_ns()) < until) {
-		struct timespec left = timespec_of(until - now);
-
-		syscall(SYS_futex, &token->cancelled, FUTEX_WAIT_PRIVATE, 0, &left, NULL, 0);
-	}
 }
 
 void clock_cond_init(pthread_cond_t *cond)
@@ -191,6 +176,5 @@ static void wake_who_has(struct pp_pool *pool, void *token)
 void pp_cancel(struct pp_token *token)
 {
 	__atomic_store_n(&token->cancelled, 1, __ATOMIC_SEQ_CST);
-	syscall(SYS_futex, &token->cancelled, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 	pools_visit(wake_who_has, token);
 }

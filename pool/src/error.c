@@ -131,6 +131,7 @@ void error_pool(struct pp_error *error, struct pp_pool *pool)
 		error->waiting +=
 			atomic_load_explicit(&pool->lines[l].waiting, memory_order_relaxed);
 	}
+	error->waiting += atomic_load_explicit(&pool->group.waiting, memory_order_relaxed);
 	error->oldest_lease_ms = oldest < now ? now - oldest : 0;
 	error->memory_bytes += account_bytes(pool->account);
 }

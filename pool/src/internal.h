@@ -423,6 +423,9 @@ struct group {
 	atomic_uint waiting; /* Who waits: to be taken, for a commit, in a pause. */
 	atomic_bool closing;
 	struct lane_counts counts; /* Of the wait to be taken. */
+	/* How many members a batch takes, and how long. Tests change them. */
+	unsigned take_max;
+	uint64_t take_ns;
 	struct batch batches[WRITER_SLOTS];
 };
 
@@ -748,8 +751,6 @@ const char *group_check(struct pp_pool *pool);
 uint64_t clock_ns(void);
 uint64_t clock_coarse_ms(void); /* A few milliseconds behind, and a few nanoseconds to read. */
 void clock_sleep_ns(uint64_t ns);
-/* The same, or until the token (NULL: none) is cancelled. */
-void clock_pause_ns(uint64_t ns, const struct pp_token *token);
 uint64_t deadline_ns(const struct pp_pool *pool, struct pp_deadline deadline);
 /* The same deadline with its point in time filled in. */
 struct pp_deadline deadline_fix(const struct pp_pool *pool, struct pp_deadline deadline);

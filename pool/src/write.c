@@ -71,6 +71,8 @@ void group_init(struct group *group)
 	group->head = group->tail = NULL;
 	group->led = false;
 	group->inside = group->pausing = 0;
+	group->take_max = MEMBERS_MAX;
+	group->take_ns = GROUP_NS;
 	group->counts = (struct lane_counts){ 0 };
 	atomic_store(&group->waiting, 0);
 	atomic_store(&group->closing, false);
@@ -346,6 +348,8 @@ static enum pp_status run_level(struct batch *b, struct connection *c, struct me
 		b->full = c->depth == 0; /* BEGIN: who comes next may have another writer. */
 		return memory_explain(status, account, &m->error);
 	}
+	if (depth == 1) /* Another process' lock may have been waited for. */
+		b->until_ns = clock_ns() + c->pool->group.take_ns;
 	status = transaction_work(&b->lease, m->work, m->context, &m->error);
 	if (status == PP_FORKED)
 		return status;
@@ -421,7 +425,7 @@ static struct member *next_take(struct pp_pool *pool, struct batch *b)
 	struct member *next = group->head;
 	uint64_t now;
 
-	b->full |= b->doomed || b->count == MEMBERS_MAX || atomic_load(&group->closing);
+	b->full |= b->doomed || b->count == group->take_max;
 	if (next == NULL || b->full || (now = clock_ns()) >= b->until_ns) {
 		seal(pool, b);
 		return NULL;
@@ -571,7 +575,7 @@ static struct batch *batch_begin(struct pp_pool *pool, const struct pp_lease *le
 	b->lease = *lease;
 	b->ran = b->committing = NULL;
 	b->count = 1;
-	b->until_ns = clock_ns() + GROUP_NS;
+	b->until_ns = UINT64_MAX;
 	b->deadline_ns = UINT64_MAX;
 	b->full = b->sealed = b->doomed = false;
 	atomic_store(&b->leads, true);

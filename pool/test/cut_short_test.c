@@ -2,62 +2,56 @@
 /* SPDX-License-Identifier: MIT */
 #include "upkeep.h"
 
-#include <sys/syscall.h>
-#include <unistd.h>
-
 /* --- Pauses ------------------------------------------------------------------------------- */
 
 struct pause {
+	struct pp_pool *pool;
 	struct pp_token token;
-	atomic_int thread;
 };
 
 static void *pause_for_ever(void *context)
 {
 	struct pause *p = context;
 
-	atomic_store(&p->thread, (int)syscall(SYS_gettid));
-	clock_pause_ns(UINT64_MAX / 4, &p->token);
+	group_pause(p->pool, UINT64_MAX / 4, &p->token);
 	return NULL;
 }
 
-/* Asleep on it, as the kernel says; true also where it does not say. */
-static bool sleeps_on(int thread, const void *address)
+static bool somebody_pauses(struct pp_pool *pool)
 {
-	char path[64], line[256] = "", address_text[32];
-	FILE *file;
+	bool pauses;
 
-	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", thread);
-	snprintf(address_text, sizeof address_text, "%p", address);
-	file = fopen(path, "r");
-	if (file == NULL || fgets(line, sizeof line, file) == NULL)
-		snprintf(line, sizeof line, "%s", address_text);
-	if (file != NULL)
-		fclose(file);
-	return strstr(line, address_text) != NULL;
+	pthread_mutex_lock(&pool->group.mutex);
+	pauses = pool->group.pausing > 0;
+	pthread_mutex_unlock(&pool->group.mutex);
+	return pauses;
 }
 
 TEST(cancel, ends_a_pause)
 {
-	struct pause p = { 0 };
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pause p = { .pool = f.pool };
 	pthread_t thread = thread_start(pause_for_ever, &p);
+	char text[256];
 
-	WAIT_FOR(atomic_load(&p.thread) != 0 && sleeps_on(atomic_load(&p.thread), &p.token));
+	WAIT_FOR(somebody_pauses(f.pool));
+	CHECK_MSG(pp_check(f.pool, text, sizeof text) == 0, "%s", text);
 	pp_cancel(&p.token);
 	pthread_join(thread, NULL);
-	clock_pause_ns(UINT64_MAX / 4, &p.token);
+	group_pause(f.pool, UINT64_MAX / 4, &p.token);
 }
 
 TEST(cancel, leaves_a_pause_of_another_alone)
 {
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
 	struct pp_token mine = { 0 }, another = { 0 };
 	uint64_t start = clock_ns();
 
 	pp_cancel(&another);
-	clock_pause_ns(2000000, &mine);
+	group_pause(f.pool, 2000000, &mine);
 	CHECK_INT(clock_ns() - start, >=, 2000000);
 	start = clock_ns();
-	clock_pause_ns(2000000, NULL);
+	group_pause(f.pool, 2000000, NULL);
 	CHECK_INT(clock_ns() - start, >=, 2000000);
 }
 
@@ -70,7 +64,7 @@ static enum pp_status be_busy(struct pp_lease *lease, void *context)
 	return PP_SQLITE;
 }
 
-/* What it sleeps with can be woken, where there is a token that might. */
+/* What it sleeps with can be woken: by the token, and by who closes the pool. */
 TEST(cancel, can_end_the_pause_between_attempts)
 {
 	CLEANUP(fixture_close)
@@ -85,9 +79,6 @@ TEST(cancel, can_end_the_pause_between_attempts)
 	CHECK_INT(pp_transact(f.pool, &options, be_busy, &runs, NULL), ==, PP_SQLITE);
 	CHECK_INT(runs, ==, 3);
 	CHECK_INT(atomic_load(&sleeps_begun), ==, 0);
-	options.deadline.token = NULL;
-	CHECK_INT(pp_transact(f.pool, &options, be_busy, &runs, NULL), ==, PP_SQLITE);
-	CHECK_INT(atomic_load(&sleeps_begun), ==, 2);
 }
 
 /* --- Openings ----------------------------------------------------------------------------- */

@@ -1,0 +1,667 @@
+/* pp_write(): what one of a group does wrong, and that the others do not feel it. */
+/* SPDX-License-Identifier: MIT */
+#include "group.h"
+
+#include "heap.h"
+
+#include <valgrind/valgrind.h>
+
+enum { MODES = 2, MEMBERS = 3 };
+
+static void fail_busy(sqlite3_context *context, int count, sqlite3_value **values)
+{
+	(void)count, (void)values;
+	sqlite3_result_error_code(context, SQLITE_BUSY);
+}
+
+/* After such an error the connection is not to be trusted. */
+static void fail_ioerr(sqlite3_context *context, int count, sqlite3_value **values)
+{
+	(void)count, (void)values;
+	sqlite3_result_error_code(context, SQLITE_IOERR_READ);
+}
+
+static int set_up(sqlite3 *db, void *context)
+{
+	sqlite3_create_function(db, "fail_busy", 0, SQLITE_UTF8, context, fail_busy, NULL, NULL);
+	sqlite3_create_function(db, "fail_ioerr", 0, SQLITE_UTF8, context, fail_ioerr, NULL, NULL);
+	return sqlite3_exec(db, "PRAGMA foreign_keys=ON", NULL, NULL, NULL);
+}
+
+static struct fixture with_traps(struct pp_config config)
+{
+	struct fixture f;
+	struct pp_lease lease = { 0 };
+
+	config.readers = 1;
+	config.on_open = set_up;
+	f = fixture_config(config);
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "CREATE TABLE child(p REFERENCES t(id) DEFERRABLE INITIALLY DEFERRED);"
+	              "CREATE TRIGGER cut BEFORE INSERT ON t WHEN new.v = 77 "
+	              "BEGIN SELECT RAISE(ROLLBACK, 'cut'); END");
+	pp_release(&lease);
+	return f;
+}
+
+/* --- Who does something wrong --------------------------------------------------------------- */
+
+static enum pp_status leave_open(struct pp_lease *lease, void *context)
+{
+	must(pp_begin(lease, NULL), NULL);
+	return run_sql(lease, context);
+}
+
+static enum pp_status change_his_mind(struct pp_lease *lease, void *context)
+{
+	must(run_sql(lease, context), NULL);
+	return PP_ABORTED;
+}
+
+static enum pp_status take_no_notice(struct pp_lease *lease, void *context)
+{
+	run_sql(lease, context);
+	return PP_OK;
+}
+
+static enum pp_status blind_the_pool(struct pp_lease *lease, void *context)
+{
+	sqlite3_rollback_hook(lease->db, NULL, NULL);
+	return run_sql(lease, context);
+}
+
+static enum pp_status blind_it_and_fail(struct pp_lease *lease, void *context)
+{
+	sqlite3_commit_hook(lease->db, NULL, NULL);
+	run_sql(lease, context);
+	return PP_ABORTED;
+}
+
+static const struct {
+	const char *what;
+	pp_work *work;
+	const char *sql;
+	enum pp_status status;
+	int code;
+	const char *message;
+	bool ends_all; /* And not only what he did. */
+} wrongs[] = {
+	{ "a constraint", NULL, "INSERT INTO t(v) VALUES (500); INSERT INTO t(v) VALUES (500)",
+	  PP_SQLITE, SQLITE_CONSTRAINT_UNIQUE, "UNIQUE", false },
+	{ "a change of mind", change_his_mind, "INSERT INTO t(v) VALUES (500)", PP_ABORTED, 0, "",
+	  false },
+	{ "a bad statement", NULL, "INSERT INTO t(v) VALUES (500); nonsense", PP_SQLITE,
+	  SQLITE_ERROR, "syntax error", false },
+	{ "pp_begin() left open", leave_open, "INSERT INTO t(v) VALUES (500)", PP_MISUSE, 0,
+	  "left 1 of its pp_begin() open", false },
+	{ "a deferred foreign key", NULL,
+	  "INSERT INTO t(v) VALUES (500); INSERT INTO child VALUES (404)", PP_SQLITE,
+	  SQLITE_CONSTRAINT_FOREIGNKEY, "FOREIGN KEY constraint failed", false },
+	{ "BEGIN", NULL, "INSERT INTO t(v) VALUES (500); BEGIN", PP_SQLITE, SQLITE_ERROR,
+	  "within a transaction", false },
+	{ "VACUUM", NULL, "INSERT INTO t(v) VALUES (500); VACUUM", PP_SQLITE, SQLITE_ERROR,
+	  "VACUUM", false },
+	{ "a RELEASE too many", NULL,
+	  "INSERT INTO t(v) VALUES (500); SAVEPOINT a; RELEASE a; RELEASE a", PP_SQLITE,
+	  SQLITE_ERROR, "no such savepoint", false },
+	{ "OR ROLLBACK", NULL,
+	  "INSERT INTO t(v) VALUES (500); INSERT OR ROLLBACK INTO t(v) VALUES (500)", PP_SQLITE,
+	  SQLITE_CONSTRAINT_UNIQUE, "UNIQUE", true },
+	{ "OR ROLLBACK that is taken no notice of", take_no_notice,
+	  "INSERT INTO t(v) VALUES (500); INSERT OR ROLLBACK INTO t(v) VALUES (500)",
+	  PP_ROLLED_BACK, SQLITE_CONSTRAINT_UNIQUE, "UNIQUE", true },
+	{ "RAISE(ROLLBACK)", NULL, "INSERT INTO t(v) VALUES (500), (77)", PP_SQLITE,
+	  SQLITE_CONSTRAINT_TRIGGER, "cut", true },
+	{ "ROLLBACK", NULL, "INSERT INTO t(v) VALUES (500); ROLLBACK", PP_ROLLED_BACK, 0,
+	  "ended it", true },
+	{ "ROLLBACK and a new BEGIN", NULL, "ROLLBACK; BEGIN; INSERT INTO t(v) VALUES (500)",
+	  PP_ROLLED_BACK, 0, "ended it", true },
+	{ "ROLLBACK, BEGIN and a savepoint", NULL,
+	  "ROLLBACK; BEGIN; SAVEPOINT pp_1; INSERT INTO t(v) VALUES (500)", PP_ROLLED_BACK, 0,
+	  "ended it", true },
+	{ "COMMIT", NULL, "INSERT INTO t(v) VALUES (500); COMMIT", PP_SQLITE,
+	  SQLITE_CONSTRAINT_COMMITHOOK, "", true },
+	{ "an error of the disk", NULL, "INSERT INTO t(v) VALUES (500); SELECT fail_ioerr()",
+	  PP_SQLITE, SQLITE_IOERR_READ, "", true },
+	{ "ROLLBACK behind the pool's back", blind_the_pool,
+	  "ROLLBACK; BEGIN; SAVEPOINT p; INSERT INTO t(v) VALUES (500)", PP_MISUSE, 0,
+	  "replaced the commit or the rollback hook", true },
+	{ "a failure behind the pool's back", blind_it_and_fail, "INSERT INTO t(v) VALUES (500)",
+	  PP_ABORTED, 0, "", true },
+};
+
+enum { WRONGS = sizeof wrongs / sizeof *wrongs };
+
+/* The one at place is wrong; the others are there exactly once. */
+static void go_wrong(struct fixture *f, int wrong, unsigned place, bool any_thread)
+{
+	struct call calls[MEMBERS] = { 0 };
+	char texts[MEMBERS][64], text[128];
+	struct pp_stats before = stats(f->pool);
+
+	for (unsigned i = 0; i < MEMBERS; i++) {
+		snprintf(texts[i], sizeof texts[i], "INSERT INTO t(v) VALUES (%u)", place * 10 + i);
+		calls[i].sql = texts[i];
+	}
+	calls[place].sql = wrongs[wrong].sql;
+	calls[place].work = wrongs[wrong].work;
+	calls_group(f, calls, MEMBERS, any_thread);
+	for (unsigned i = 0; i < MEMBERS; i++) {
+		bool again = i < place && wrongs[wrong].ends_all;
+
+		snprintf(text, sizeof text, "SELECT count(*) FROM t WHERE v = %u", place * 10 + i);
+		CHECK_MSG(ask(f->pool, text) == (i != place), "%s at %u: row %u",
+		          wrongs[wrong].what, place, i);
+		CHECK_INT(calls[i].runs, ==, 1 + again);
+		if (i != place)
+			must(calls[i].status, &calls[i].error);
+	}
+	CHECK_MSG(calls[place].status == wrongs[wrong].status, "%s at %u: %s: %s",
+	          wrongs[wrong].what, place, pp_status_name(calls[place].status),
+	          calls[place].error.message);
+	CHECK_INT(calls[place].error.status, ==, wrongs[wrong].status);
+	CHECK_INT(calls[place].error.attempt, ==, 1);
+	CHECK_INT(calls[place].error.connections, ==, 2);
+	CHECK_CONTAINS(calls[place].error.message, wrongs[wrong].message);
+	if (wrongs[wrong].code != 0)
+		CHECK_INT(calls[place].error.sqlite_code, ==, wrongs[wrong].code);
+	CHECK_INT(ask(f->pool, "SELECT count(*) FROM t WHERE v = 500"), ==, 0);
+	CHECK_INT(ask(f->pool, "SELECT count(*) FROM child"), ==, 0);
+	CHECK_INT(stats(f->pool).reruns - before.reruns, ==, wrongs[wrong].ends_all ? place : 0);
+}
+
+TEST_ROWS(group, goes_on_when_one_of_it_does_wrong, WRONGS *MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = with_traps((struct pp_config){ 0 });
+
+	for (unsigned place = 0; place < MEMBERS; place++)
+		go_wrong(&f, row / MODES, place, row % MODES == 1);
+	CHECK_INT(stats(f.pool).dirty_transaction, ==, 0);
+	CHECK_INT(rows_in(f.pool), ==, MEMBERS * (MEMBERS - 1));
+}
+
+/* --- Who leaves something ------------------------------------------------------------------- */
+
+static enum pp_status leave_rows_unread(struct pp_lease *lease, void *context)
+{
+	struct call *call = context;
+	sqlite3_stmt *stmt;
+
+	atomic_fetch_add(&call->runs, 1);
+	must(pp_prepare(lease, "INSERT INTO t(v) VALUES (?1), (?1 + 1) RETURNING id", &stmt, NULL),
+	     NULL);
+	sqlite3_bind_int(stmt, 1, *(const int *)call->context);
+	return sqlite3_step(stmt) == SQLITE_ROW ? PP_OK : PP_SQLITE;
+}
+
+/* His statement is his: nobody finalizes it, but it does not go on running either. */
+static enum pp_status leave_his_own_running(struct pp_lease *lease, void *context)
+{
+	struct call *call = context;
+	sqlite3_stmt **stmt = call->context;
+
+	atomic_fetch_add(&call->runs, 1);
+	CHECK_INT(sqlite3_prepare_v2(lease->db, call->sql, -1, stmt, NULL), ==, SQLITE_OK);
+	return sqlite3_step(*stmt) == SQLITE_ROW ? PP_OK : PP_SQLITE;
+}
+
+TEST_ROWS(group, is_not_kept_by_a_statement_left_running, MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	sqlite3_stmt *reads = NULL, *writes = NULL;
+	struct call calls[5] = {
+		{ .work = leave_rows_unread, .context = &(int){ 10 } },
+		{ .work = leave_his_own_running,
+		  .sql = "INSERT INTO t(v) VALUES (20), (21) RETURNING id",
+		  .context = &writes },
+		{ .work = leave_rows_unread, .context = &(int){ 30 } },
+		{ .work = leave_his_own_running, .sql = "SELECT * FROM t", .context = &reads },
+		{ .sql = "INSERT INTO t(v) VALUES (40)" },
+	};
+
+	calls_group(&f, calls, 5, row == 1);
+	for (unsigned i = 0; i < 5; i++) {
+		must(calls[i].status, &calls[i].error);
+		CHECK_INT(calls[i].runs, ==, 1);
+	}
+	CHECK_INT(stats(f.pool).groups, ==, 1);
+	CHECK_INT(stats(f.pool).dirty_statements, ==, 1);
+	CHECK_INT(stats(f.pool).retired, ==, 1);
+	CHECK_INT(rows_in(f.pool), ==, 7);
+	sqlite3_finalize(reads);
+	sqlite3_finalize(writes);
+}
+
+/* The same names in each, left open, rolled back to. */
+TEST_ROWS(group, has_room_for_savepoints_of_its_members, MODES)
+{
+	static const char left[] = "SAVEPOINT a; INSERT INTO t DEFAULT VALUES; SAVEPOINT a;"
+				   "INSERT INTO t DEFAULT VALUES; ROLLBACK TO a; SAVEPOINT b";
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct call calls[4] = {
+		{ .sql = left }, { .sql = left }, { .sql = left }, { .sql = left }
+	};
+
+	calls_group(&f, calls, 4, row == 1);
+	for (unsigned i = 0; i < 4; i++)
+		must(calls[i].status, &calls[i].error);
+	CHECK_INT(stats(f.pool).groups, ==, 1);
+	CHECK_INT(stats(f.pool).dirty, ==, 0);
+	CHECK_INT(rows_in(f.pool), ==, 4);
+}
+
+static const struct {
+	const char *what, *sql;
+} settings[] = {
+	{ "a pragma", "PRAGMA recursive_triggers=ON" },
+	{ "a temporary table", "CREATE TEMP TABLE mine(x)" },
+	{ "an attached file", "ATTACH ':memory:' AS mine" },
+};
+
+static enum pp_status expect_clean(struct pp_lease *lease, void *context)
+{
+	CHECK_INT(number(lease->db, "PRAGMA recursive_triggers"), ==, 0);
+	CHECK_INT(number(lease->db, "SELECT count(*) FROM sqlite_temp_schema"), ==, 0);
+	CHECK_INT(number(lease->db, "SELECT count(*) FROM pragma_database_list WHERE name = "
+	                            "'mine'"),
+	          ==, 0);
+	return run_sql(lease, context);
+}
+
+/* What cannot be undone goes with the connection: those behind are another group's. */
+TEST_ROWS(group, ends_with_who_changes_the_connection, sizeof settings / sizeof *settings)
+{
+	for (unsigned any = 0; any < MODES; any++) {
+		CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+		struct call calls[4] = { [1].sql = settings[row].sql,
+			                 [2].work = expect_clean,
+			                 [3].work = expect_clean };
+
+		calls_group(&f, calls, 4, any == 1);
+		for (unsigned i = 0; i < 4; i++)
+			must(calls[i].status, &calls[i].error);
+		CHECK_INT(stats(f.pool).groups, ==, 2);
+		CHECK_INT(stats(f.pool).dirty_settings, ==, 1);
+		CHECK_INT(rows_in(f.pool), ==, 3);
+	}
+}
+
+static int deny(void *context, int action, const char *first, const char *second,
+                const char *database, const char *trigger)
+{
+	(void)context, (void)first, (void)second, (void)database, (void)trigger;
+	return action == SQLITE_INSERT ? SQLITE_DENY : SQLITE_OK;
+}
+
+static int stop_it(void *context)
+{
+	(void)context;
+	return 1;
+}
+
+static enum pp_status set_all_there_is(struct pp_lease *lease, void *context)
+{
+	enum pp_status status = run_sql(lease, context);
+
+	sqlite3_limit(lease->db, SQLITE_LIMIT_SQL_LENGTH, 4);
+	sqlite3_set_last_insert_rowid(lease->db, 99);
+	pp_progress_set(lease, 1, stop_it, NULL);
+	return status;
+}
+
+static enum pp_status set_an_authorizer(struct pp_lease *lease, void *context)
+{
+	enum pp_status status = run_sql(lease, context);
+
+	pp_authorizer_set(lease, deny, NULL);
+	return status;
+}
+
+/* Hooks, handlers and limits of one are not the next one's. */
+TEST_ROWS(group, takes_back_what_one_has_set, MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct call calls[4] = { { .work = set_all_there_is },
+		                 { .sql = "SELECT 1" },
+		                 { .work = set_an_authorizer },
+		                 { 0 } };
+
+	calls_group(&f, calls, 4, row == 1);
+	for (unsigned i = 0; i < 4; i++)
+		must(calls[i].status, &calls[i].error);
+	CHECK_INT(calls[0].written.last_insert_rowid, ==, 99); /* He said so. */
+	CHECK_INT(calls[1].written.last_insert_rowid, ==, 0);
+	CHECK_INT(stats(f.pool).groups, ==, 2);
+	CHECK_INT(rows_in(f.pool), ==, 3);
+}
+
+/* Nobody else runs on a connection that is not to be trusted. */
+TEST_ROWS(group, ends_with_an_error_of_the_disk, MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = with_traps((struct pp_config){ 0 });
+	struct call calls[3] = { { .sql = "SELECT fail_ioerr()" } };
+	uint64_t acquires = stats(f.pool).write.acquires;
+
+	calls_group(&f, calls, 3, row == 1);
+	CHECK_INT(calls[0].status, ==, PP_SQLITE);
+	must(calls[1].status, &calls[1].error);
+	must(calls[2].status, &calls[2].error);
+	CHECK_INT(stats(f.pool).retired, ==, 1);
+	CHECK_INT(stats(f.pool).write.acquires - acquires, ==, 3); /* One is the test's own. */
+	CHECK_INT(rows_in(f.pool), ==, 2);
+}
+
+/* Another process has the lock: who comes next stands in the line first, as others do. */
+TEST_ROWS(group, ends_when_it_cannot_begin, MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct call calls[2] = { { .options.deadline = pp_in_ms(100 * slowness()) },
+		                 { .options.deadline = PP_FOREVER } };
+	uint64_t acquires = stats(f.pool).write.acquires;
+	struct pp_lease lease = { 0 };
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 2, row == 1);
+	sql(other, "BEGIN IMMEDIATE");
+	pp_release(&lease);
+	pthread_join(calls[0].thread, NULL);
+	CHECK(calls[0].status == PP_TIMEOUT || calls[0].status == PP_SQLITE);
+	CHECK_STR(calls[0].error.doing, "BEGIN IMMEDIATE");
+	CHECK_INT(calls[0].runs, ==, 0);
+	sql(other, "COMMIT");
+	sqlite3_close(other);
+	pthread_join(calls[1].thread, NULL);
+	must(calls[1].status, &calls[1].error);
+	CHECK_INT(stats(f.pool).write.acquires - acquires, ==, 3);
+}
+
+/* --- Again ---------------------------------------------------------------------------------- */
+
+static enum pp_status be_busy_once(struct pp_lease *lease, void *context)
+{
+	enum pp_status status = run_sql(lease, context);
+	struct call *call = context;
+
+	if (call->runs > 1)
+		return status;
+	sqlite3_exec(lease->db, "SELECT fail_busy()", NULL, NULL, NULL);
+	return PP_SQLITE;
+}
+
+/* By itself, after a pause; its first row is undone. */
+TEST_ROWS(group, runs_one_again_for_his_own_reason, MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = with_traps((struct pp_config){ 0 });
+	struct call calls[3] = { [1].work = be_busy_once };
+
+	calls_group(&f, calls, 3, row == 1);
+	for (unsigned i = 0; i < 3; i++) {
+		must(calls[i].status, &calls[i].error);
+		CHECK_INT(calls[i].runs, ==, i == 1 ? 2 : 1);
+	}
+	CHECK_INT(stats(f.pool).retries, ==, 1);
+	CHECK_INT(stats(f.pool).reruns, ==, 0);
+	CHECK_INT(stats(f.pool).groups, ==, 1);
+	CHECK_INT(rows_in(f.pool), ==, 3);
+}
+
+static enum pp_status fail_the_second_time(struct pp_lease *lease, void *context)
+{
+	enum pp_status status = run_sql(lease, context);
+	struct call *call = context;
+
+	return call->runs > 1 ? PP_ABORTED : status;
+}
+
+/* Not his fault, and so no attempt; how it began stands behind how it ended. */
+TEST_ROWS(group, tells_why_one_was_run_again, MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = with_traps((struct pp_config){ 0 });
+	struct call calls[2] = { { .work = fail_the_second_time, .options.attempts_max = 1 },
+		                 { .sql = "INSERT INTO t(v) VALUES (77)" } };
+	char text[1024];
+
+	calls_group(&f, calls, 2, row == 1);
+	CHECK_INT(calls[0].status, ==, PP_ABORTED);
+	CHECK_INT(calls[0].runs, ==, 2);
+	CHECK_INT(calls[0].error.attempt, ==, 1);
+	CHECK_INT(calls[0].error.cause_count, ==, 1);
+	CHECK_INT(calls[0].error.causes[0].status, ==, PP_ROLLED_BACK);
+	CHECK_INT(calls[0].error.causes[0].sqlite_code, ==, SQLITE_CONSTRAINT_TRIGGER);
+	pp_error_text(&calls[0].error, text, sizeof text);
+	CHECK_CONTAINS(text, "because group: undone with its group: work: cut");
+	CHECK_INT(rows_in(f.pool), ==, 0);
+}
+
+/* A handle of our own stands for another process, which reads while the group commits. */
+TEST_ROWS(group, that_cannot_commit_is_run_one_by_one, MODES)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = with_traps(
+		(struct pp_config){ .journal = PP_JOURNAL_DELETE, .busy_timeout_ms = 20 });
+	struct call calls[3] = { { .options.deadline = PP_FOREVER },
+		                 { .options.deadline = PP_FOREVER },
+		                 { .options.deadline = PP_FOREVER } };
+	struct pp_lease lease = { 0 };
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 3, row == 1);
+	sql(other, "BEGIN; SELECT * FROM t");
+	pp_release(&lease);
+	WAIT_FOR(stats(f.pool).reruns == 3);
+	CHECK_INT(stats(f.pool).writes, ==, 0);
+	sql(other, "COMMIT");
+	calls_join(calls, 3);
+	sqlite3_close(other);
+	for (unsigned i = 0; i < 3; i++) {
+		must(calls[i].status, &calls[i].error);
+		CHECK_INT(calls[i].runs, >=, 2);
+	}
+	CHECK_INT(rows_in(f.pool), ==, 3);
+}
+
+/* The commit waits for the other process no longer than the most impatient of the group would. */
+TEST_ROWS(group, commits_as_patiently_as_the_most_impatient_of_it, MODES)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = with_traps(
+		(struct pp_config){ .journal = PP_JOURNAL_DELETE, .busy_timeout_ms = 86400000 });
+	struct call calls[3] = { { .options.deadline = PP_FOREVER },
+		                 { .options.deadline = pp_in_ms(300 * slowness()) },
+		                 { .options.deadline = PP_FOREVER } };
+	struct pp_lease lease = { 0 };
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 3, row == 1);
+	sql(other, "BEGIN; SELECT * FROM t");
+	pp_release(&lease);
+	pthread_join(calls[1].thread, NULL);
+	CHECK(calls[1].status == PP_SQLITE || calls[1].status == PP_TIMEOUT);
+	sql(other, "COMMIT");
+	pthread_join(calls[0].thread, NULL);
+	pthread_join(calls[2].thread, NULL);
+	sqlite3_close(other);
+	must(calls[0].status, &calls[0].error);
+	must(calls[2].status, &calls[2].error);
+	CHECK_INT(rows_in(f.pool), ==, 2);
+}
+
+static enum pp_status leave_a_blob_open(struct pp_lease *lease, void *context)
+{
+	struct call *call = context;
+	enum pp_status status = run_sql(lease, context);
+	sqlite3_blob **blob = call->context;
+
+	sqlite3_blob_close(*blob); /* Of the first time, where it is run again. */
+	CHECK_INT(sqlite3_blob_open(lease->db, "main", "b", "x", 1, 1, blob), ==, SQLITE_OK);
+	return status;
+}
+
+/* A blob cannot be reset by anybody but its owner, and nothing can be committed while it is open.
+ */
+TEST_ROWS(group, goes_on_without_who_leaves_a_blob_open, 3 * MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct call calls[3] = { 0 };
+	struct pp_lease lease = { 0 };
+	sqlite3_blob *blob = NULL;
+	unsigned place = (unsigned)row / MODES;
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "CREATE TABLE b(x); INSERT INTO b VALUES (zeroblob(10))");
+	pp_release(&lease);
+	calls[place].work = leave_a_blob_open;
+	calls[place].context = &blob;
+	calls[place].options.attempts_max = 1;
+	calls_group(&f, calls, 3, row % MODES == 1);
+	for (unsigned i = 0; i < 3; i++)
+		if (i != place)
+			must(calls[i].status, &calls[i].error);
+	CHECK_INT(calls[place].status, ==, PP_SQLITE);
+	CHECK_INT(calls[place].error.sqlite_code, ==, SQLITE_BUSY);
+	CHECK_INT(rows_in(f.pool), ==, 2);
+	sqlite3_blob_close(blob);
+}
+
+/* Of one that is alone the failure is its own, and the usual attempts follow. */
+TEST(group, of_one_that_cannot_commit_says_so)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = with_traps(
+		(struct pp_config){ .journal = PP_JOURNAL_DELETE, .busy_timeout_ms = 20 });
+	struct call call = { .pool = f.pool, .options.attempts_max = 2 };
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	sql(other, "BEGIN; SELECT * FROM t");
+	call_run(&call);
+	CHECK_INT(call.status, ==, PP_SQLITE);
+	CHECK_INT(call.error.sqlite_code, ==, SQLITE_BUSY);
+	CHECK_INT(call.error.attempt, ==, 2);
+	CHECK_STR(call.error.causes[0].doing, "COMMIT");
+	CHECK_INT(stats(f.pool).reruns, ==, 0);
+	sqlite3_close(other);
+	CHECK_INT(rows_in(f.pool), ==, 0);
+}
+
+/* --- Resources ------------------------------------------------------------------------------ */
+
+static int keep_it_small(sqlite3 *db, void *context)
+{
+	(void)context;
+	return sqlite3_exec(db, "PRAGMA max_page_count=100", NULL, NULL, NULL);
+}
+
+/* The database is full for the large one; what the others want is there. */
+TEST_ROWS(group, goes_on_when_the_database_is_full_for_one, MODES)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = keep_it_small });
+	struct call calls[4] = {
+		[2].sql = "CREATE TABLE large(x); INSERT INTO large WITH RECURSIVE n(x) AS (SELECT "
+			  "1 UNION ALL SELECT x + 1 FROM n LIMIT 1000) SELECT zeroblob(4000) FROM n"
+	};
+
+	calls_group(&f, calls, 4, row == 1);
+	for (unsigned i = 0; i < 4; i++)
+		if (i != 2)
+			must(calls[i].status, &calls[i].error);
+	CHECK_INT(calls[2].status, ==, PP_SQLITE);
+	CHECK_INT(calls[2].error.sqlite_code, ==, SQLITE_FULL);
+	CHECK_INT(ask(f.pool, "SELECT count(*) FROM sqlite_schema WHERE name = 'large'"), ==, 0);
+	CHECK_INT(rows_in(f.pool), ==, 3);
+}
+
+/* A limit is each one's own: the others' bytes are not his, nor his theirs. */
+TEST_ROWS(group, limits_each_by_itself, MODES)
+{
+	static const char large[] = "INSERT INTO t(v) SELECT length(hex(zeroblob(400000)))";
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct call calls[4] = { { .options.bytes_max = 300000 },
+		                 { .sql = large, .options.bytes_max = 300000 },
+		                 { .sql = large },
+		                 { .options.bytes_max = 300000 } };
+
+	calls_group(&f, calls, 4, row == 1);
+	for (unsigned i = 0; i < 4; i++)
+		if (i != 1)
+			must(calls[i].status, &calls[i].error);
+	CHECK_INT(calls[1].status, ==, PP_NOMEM);
+	CHECK_CONTAINS(calls[1].error.message, "transaction");
+	CHECK_INT(stats(f.pool).refusals, ==, 1);
+	CHECK_INT(rows_in(f.pool), ==, 3);
+}
+
+/* Each allocation fails once, and then each and all after it: who is told that it failed is not in
+ * the file, who is told that it did not is. */
+static void fail_at(struct fixture *f, unsigned n, bool lasting, bool any_thread, bool *ret_hit)
+{
+	struct call calls[MEMBERS] = { 0 };
+	char texts[MEMBERS][64], text[128];
+	struct pp_lease lease = { 0 };
+
+	for (unsigned i = 0; i < MEMBERS; i++) {
+		snprintf(texts[i], sizeof texts[i], "INSERT INTO t(v) VALUES (%u)", n * 10 + i);
+		calls[i].sql = texts[i];
+		calls[i].options.attempts_max = 1;
+	}
+	acquire_elsewhere(f->pool, PP_WRITE, &lease);
+	calls_line_up(f, calls, MEMBERS, any_thread);
+	heap_plan(n, lasting);
+	pp_release(&lease);
+	calls_join(calls, MEMBERS);
+	*ret_hit = heap.failed > 0;
+	heap_plan(0, false);
+	for (unsigned i = 0; i < MEMBERS; i++) {
+		snprintf(text, sizeof text, "SELECT count(*) FROM t WHERE v = %u", n * 10 + i);
+		CHECK_MSG(ask(f->pool, text) == (calls[i].status == PP_OK),
+		          "allocation %u, member %u: %s", n, i, pp_status_name(calls[i].status));
+		CHECK(calls[i].status == PP_OK || calls[i].status == PP_NOMEM ||
+		      calls[i].status == PP_ROLLED_BACK);
+	}
+}
+
+TEST_ROWS(group, survives_each_allocation_that_can_fail, 4)
+{
+	struct fixture f;
+	bool hit = true;
+
+	heap_install();
+	f = fixture_config((struct pp_config){ .readers = 1, .keeper = PP_KEEPER_MANUAL });
+	for (unsigned n = 1; hit && n < 2000; n += RUNNING_ON_VALGRIND ? 7 : 1)
+		fail_at(&f, n, row / 2 == 1, row % 2 == 1, &hit);
+	CHECK(!hit);
+	fixture_close(&f);
+}
+
+/* Committed into a file that is gone: all are told, and nobody is run again. */
+static enum pp_status unlink_it(struct pp_lease *lease, void *context)
+{
+	struct call *call = context;
+
+	CHECK_INT(unlink(call->context), ==, 0);
+	return run_sql(lease, context);
+}
+
+TEST_ROWS(group, whose_file_is_gone_is_told_so, MODES)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_open(1);
+	struct call calls[3] = { [1] = { .work = unlink_it, .context = f.path } };
+
+	calls_group(&f, calls, 3, row == 1);
+	for (unsigned i = 0; i < 3; i++) {
+		CHECK_INT(calls[i].status, ==, PP_FILE_CHANGED);
+		CHECK_INT(calls[i].error.status, ==, PP_FILE_CHANGED);
+		CHECK_INT(calls[i].runs, ==, 1);
+	}
+	CHECK_INT(stats(f.pool).reruns, ==, 0);
+	CHECK_INT(stats(f.pool).writes, ==, 0);
+	CHECK_INT(pp_close(f.pool, PP_FOREVER, NULL), ==, PP_OK);
+}

@@ -1,0 +1,545 @@
+/* pp_write(): deadlines, tokens, closing, a member that does not come back, fork. */
+/* SPDX-License-Identifier: MIT */
+#include "group.h"
+
+#include <sys/wait.h>
+#include <valgrind/valgrind.h>
+
+enum { MODES = 2, HOUR_MS = 3600000 };
+
+/* A callback that comes when it is let. */
+struct gate {
+	atomic_bool reached, open;
+};
+
+static enum pp_status wait_inside(struct pp_lease *lease, void *context)
+{
+	struct call *call = context;
+	struct gate *gate = call->context;
+
+	atomic_store(&gate->reached, true);
+	WAIT_FOR(atomic_load(&gate->open));
+	return run_sql(lease, call);
+}
+
+static enum pp_status work_endless(struct pp_lease *lease, void *context)
+{
+	struct call *call = context;
+	enum pp_status status = run_sql(lease, call);
+
+	if (status != PP_OK)
+		return status;
+	atomic_store(&((struct gate *)call->context)->reached, true);
+	return sqlite3_exec(lease->db, endless, NULL, NULL, NULL) == SQLITE_OK ? PP_OK : PP_SQLITE;
+}
+
+static enum pp_status write_endless(struct pp_lease *lease, void *context)
+{
+	static const char writes[] =
+		"INSERT INTO t(v) WITH RECURSIVE n(x) AS (SELECT 1000 UNION ALL "
+		"SELECT x + 1 FROM n) SELECT x FROM n WHERE x < 2000 OR x < 0";
+	struct call *call = context;
+
+	atomic_fetch_add(&call->runs, 1);
+	atomic_store(&((struct gate *)call->context)->reached, true);
+	return sqlite3_exec(lease->db, writes, NULL, NULL, NULL) == SQLITE_OK ? PP_OK : PP_SQLITE;
+}
+
+/* --- Before it is taken --------------------------------------------------------------------- */
+
+static const struct {
+	const char *what;
+	enum pp_status status;
+} ends[] = {
+	{ "its deadline passes", PP_TIMEOUT },
+	{ "its token is cancelled", PP_CANCELLED },
+};
+
+static void end_it(int how, struct pp_token *token)
+{
+	if (how == 0)
+		clock_travel_ms(HOUR_MS);
+	else
+		pp_cancel(token);
+}
+
+TEST_ROWS(waiting, member_leaves_when, 2 * MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_token token = { 0 };
+	struct call calls[4] = { 0 };
+	struct pp_lease lease = { 0 };
+	int how = row / MODES;
+
+	for (unsigned i = 0; i < 4; i++)
+		calls[i].options.deadline = PP_FOREVER;
+	calls[2].options.deadline = pp_with_token(pp_in_ms(HOUR_MS), &token);
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 4, row % MODES == 1);
+	end_it(how, &token);
+	pthread_join(calls[2].thread, NULL);
+	CHECK_INT(calls[2].status, ==, ends[how].status);
+	CHECK_STR(calls[2].error.doing, "wait for a group");
+	CHECK_INT(calls[2].error.waiting, >=, 1);
+	CHECK_INT(calls[2].runs, ==, 0);
+	CHECK_INT(stats(f.pool).write.waiting, ==, 3);
+	CHECK_INT(stats(f.pool).write.timeouts, ==, how == 0);
+	CHECK_INT(stats(f.pool).cancels, ==, how == 1);
+	pp_release(&lease);
+	for (unsigned i = 0; i < 4; i++)
+		if (i != 2)
+			pthread_join(calls[i].thread, NULL);
+	CHECK_INT(rows_in(f.pool), ==, 3);
+	CHECK_INT(stats(f.pool).groups, ==, 1);
+}
+
+/* The one that stands in the line for all: the next one takes its place there. */
+TEST_ROWS(waiting, leader_leaves_when, 2)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_token token = { 0 };
+	struct call calls[3] = { 0 };
+	struct pp_lease lease = { 0 };
+
+	calls[1].options.deadline = calls[2].options.deadline = PP_FOREVER;
+	calls[0].options.deadline = pp_with_token(pp_in_ms(HOUR_MS), &token);
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 3, false);
+	end_it(row, &token);
+	pthread_join(calls[0].thread, NULL);
+	CHECK_INT(calls[0].status, ==, ends[row].status);
+	CHECK_INT(calls[0].runs, ==, 0);
+	WAIT_FOR(atomic_load(&f.pool->lines[1].waiting) == 1);
+	pp_release(&lease);
+	calls_join(&calls[1], 2);
+	CHECK_INT(rows_in(f.pool), ==, 2);
+	CHECK_INT(stats(f.pool).groups, ==, 1);
+}
+
+TEST(waiting, past_the_end_of_the_line_is_refused)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .line_max = 2 });
+	struct call calls[3] = { 0 }, more = { .pool = f.pool };
+	struct pp_lease lease = { 0 };
+
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 3, false); /* One of them is in the line itself. */
+	call_run(&more);
+	CHECK_INT(more.status, ==, PP_OVERLOADED);
+	CHECK_CONTAINS(more.error.message, "raise line_max");
+	CHECK_INT(stats(f.pool).write.overloads, ==, 1);
+	pp_release(&lease);
+	calls_join(calls, 3);
+	CHECK_INT(rows_in(f.pool), ==, 3);
+}
+
+TEST(waiting, ends_with_the_pool)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_open(1);
+	struct call calls[4] = { 0 }, late = { .pool = f.pool };
+	struct pp_lease lease = { 0 };
+	struct pp_closing closing;
+
+	for (unsigned i = 0; i < 4; i++)
+		calls[i].options.deadline = PP_FOREVER;
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 4, false);
+	CHECK_INT(pp_close(f.pool, PP_NO_WAIT, &closing), ==, PP_LEASED);
+	calls_join(calls, 4);
+	for (unsigned i = 0; i < 4; i++) {
+		CHECK_INT(calls[i].status, ==, PP_CLOSED);
+		CHECK_INT(calls[i].runs, ==, 0);
+	}
+	call_run(&late);
+	CHECK_INT(late.status, ==, PP_CLOSED);
+	pp_release(&lease);
+	CHECK_INT(pp_close(f.pool, PP_NO_WAIT, &closing), ==, PP_OK);
+	CHECK_INT(closing.residue_bytes, ==, 0);
+}
+
+/* --- While it runs -------------------------------------------------------------------------- */
+
+static const struct {
+	const char *what;
+	pp_work *work;
+	unsigned reruns; /* Of the one before: SQLite rolls everything back when a write is stopped.
+	                  */
+} endless_works[] = {
+	{ "a read", work_endless, 0 },
+	{ "a write", write_endless, 1 },
+};
+
+TEST_ROWS(running, member_is_stopped_alone, 2 * 2 * MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_token token = { 0 };
+	struct gate gate = { 0 };
+	struct call calls[3] = { { .options.deadline = PP_FOREVER },
+		                 { .work = endless_works[row / 4].work,
+		                   .context = &gate,
+		                   .options.deadline = pp_with_token(pp_in_ms(HOUR_MS), &token) },
+		                 { .options.deadline = PP_FOREVER } };
+	struct pp_lease lease = { 0 };
+	int how = row / 2 % 2;
+
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 3, row % MODES == 1);
+	pp_release(&lease);
+	WAIT_FOR(atomic_load(&gate.reached));
+	end_it(how, &token);
+	calls_join(calls, 3);
+	CHECK_INT(calls[1].status, ==, ends[how].status);
+	CHECK_INT(calls[1].error.sqlite_code, ==, SQLITE_INTERRUPT);
+	must(calls[0].status, &calls[0].error);
+	must(calls[2].status, &calls[2].error);
+	CHECK_INT(stats(f.pool).reruns, ==, endless_works[row / 4].reruns);
+	CHECK_INT(rows_in(f.pool), ==, 2);
+}
+
+static enum pp_status end_while_running(struct pp_lease *lease, void *context)
+{
+	struct call *call = context;
+
+	end_it(call->options.deadline.token == NULL ? 0 : 1, call->options.deadline.token);
+	return run_sql(lease, call);
+}
+
+/* Nothing that it ran was long enough to be stopped: it is asked when it is through. */
+TEST_ROWS(running, member_is_asked_at_its_end, 2 * MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_token token = { 0 };
+	struct call calls[3] = { [1].work = end_while_running };
+
+	calls[0].options.deadline = calls[2].options.deadline = PP_FOREVER;
+	calls[1].options.deadline =
+		row / MODES == 0 ? pp_in_ms(HOUR_MS) : pp_with_token(PP_FOREVER, &token);
+	calls_group(&f, calls, 3, row % MODES == 1);
+	CHECK_INT(calls[1].status, ==, ends[row / MODES].status);
+	CHECK_STR(calls[1].error.doing, "commit");
+	must(calls[0].status, &calls[0].error);
+	must(calls[2].status, &calls[2].error);
+	CHECK_INT(stats(f.pool).reruns, ==, 0);
+	CHECK_INT(rows_in(f.pool), ==, 2);
+}
+
+/* In time, and the group's commit is not: it is committed all the same. */
+TEST_ROWS(running, group_commits_past_the_deadline_of_who_has_run, 2 * MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_token token = { 0 };
+	struct gate gate = { 0 };
+	struct call calls[2] = {
+		{ .options.deadline = pp_with_token(pp_in_ms(HOUR_MS), &token) },
+		{ .work = wait_inside, .context = &gate, .options.deadline = PP_FOREVER }
+	};
+	struct pp_lease lease = { 0 };
+
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 2, row % MODES == 1);
+	pp_release(&lease);
+	WAIT_FOR(atomic_load(&gate.reached));
+	end_it(row / MODES, &token);
+	atomic_store(&gate.open, true);
+	calls_join(calls, 2);
+	must(calls[0].status, &calls[0].error);
+	must(calls[1].status, &calls[1].error);
+	CHECK_INT(stats(f.pool).groups, ==, 1);
+	CHECK_INT(rows_in(f.pool), ==, 2);
+}
+
+/* A deadline is kept at last: past the group's time it leaves, and what is left is done again. The
+ * leader runs the others' callbacks with any_thread, so there it is the second one that leaves. */
+TEST_ROWS(running, member_that_has_run_leaves_a_group_that_does_not_end, 2 * MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_token token = { 0 };
+	struct gate gate = { 0 };
+	struct call calls[4] = {
+		{ .options.deadline = PP_FOREVER },
+		{ .options.deadline = pp_with_token(pp_in_ms(HOUR_MS), &token) },
+		{ .work = wait_inside, .context = &gate, .options.deadline = PP_FOREVER },
+		{ .options.deadline = PP_FOREVER }
+	};
+	struct pp_lease lease = { 0 };
+
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 4, row % MODES == 1);
+	f.pool->group.take_ns = 2 * HOUR_MS * UINT64_C(1000000);
+	pp_release(&lease);
+	WAIT_FOR(atomic_load(&gate.reached));
+	end_it(row / MODES, &token);
+	clock_travel_ms(2 * HOUR_MS);
+	pthread_join(calls[1].thread, NULL);
+	CHECK_INT(calls[1].status, ==, ends[row / MODES].status);
+	CHECK_CONTAINS(calls[1].error.message,
+	               row / MODES == 0 ? "kept it from its commit" : "cancelled");
+	CHECK_INT(calls[1].runs, ==, 1);
+	atomic_store(&gate.open, true);
+	for (unsigned i = 0; i < 4; i++) {
+		if (i == 1)
+			continue;
+		pthread_join(calls[i].thread, NULL);
+		must(calls[i].status, &calls[i].error);
+		CHECK_INT(calls[i].runs, ==, i == 3 ? 1 : 2);
+	}
+	CHECK_INT(stats(f.pool).reruns, ==, 2);
+	CHECK_INT(rows_in(f.pool), ==, 3);
+}
+
+static void *close_it(void *context)
+{
+	CHECK_INT(pp_close(context, PP_FOREVER, NULL), ==, PP_OK);
+	return NULL;
+}
+
+/* Who waits is told; who runs, and has run, gets his commit. */
+TEST_ROWS(running, group_is_committed_when_the_pool_closes_meanwhile, MODES)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_open(1);
+	struct gate gate = { 0 };
+	struct call calls[4] = { [1] = { .work = wait_inside, .context = &gate } };
+	struct pp_lease lease = { 0 };
+	pthread_t closer;
+
+	for (unsigned i = 0; i < 4; i++)
+		calls[i].options.deadline = PP_FOREVER;
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 4, row == 1);
+	pp_release(&lease);
+	WAIT_FOR(atomic_load(&gate.reached));
+	closer = thread_start(close_it, f.pool);
+	calls_join(&calls[2], 2);
+	CHECK_INT(calls[2].status, ==, PP_CLOSED);
+	CHECK_INT(calls[3].status, ==, PP_CLOSED);
+	atomic_store(&gate.open, true);
+	calls_join(calls, 2);
+	must(calls[0].status, &calls[0].error);
+	must(calls[1].status, &calls[1].error);
+	pthread_join(closer, NULL);
+	must(pp_open(&(struct pp_config){ .path = f.path }, &f.pool, NULL), NULL);
+	CHECK_INT(rows_in(f.pool), ==, 2);
+	CHECK_INT(pp_close(f.pool, PP_FOREVER, NULL), ==, PP_OK);
+}
+
+/* At its deadline the closer interrupts: him who runs, and not the commit of who has run. */
+TEST_ROWS(running, member_is_interrupted_by_the_closer_alone, MODES)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_open(1);
+	struct gate gate = { 0 };
+	struct call calls[2] = { [1] = { .work = wait_inside, .context = &gate } };
+	struct pp_lease lease = { 0 };
+	struct pp_closing closing;
+
+	calls[0].options.deadline = calls[1].options.deadline = PP_FOREVER;
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 2, row == 1);
+	pp_release(&lease);
+	WAIT_FOR(atomic_load(&gate.reached));
+	CHECK_INT(pp_close(f.pool, PP_NO_WAIT, &closing), ==, PP_LEASED);
+	CHECK_INT(closing.leased, ==, 1);
+	atomic_store(&gate.open, true);
+	CHECK_INT(pp_close(f.pool, PP_FOREVER, &closing), ==, PP_OK);
+	CHECK_INT(closing.residue_bytes, ==, 0);
+	calls_join(calls, 2);
+	must(calls[0].status, &calls[0].error);
+	CHECK_INT(calls[1].status, ==, PP_TIMEOUT);
+	CHECK_CONTAINS(calls[1].error.message, "the pool closes");
+}
+
+static int fail_busy_count;
+
+static enum pp_status always_busy(struct pp_lease *lease, void *context)
+{
+	(void)lease, (void)context;
+	fail_busy_count++;
+	sqlite3_exec(lease->db, "SELECT fail_busy()", NULL, NULL, NULL);
+	return PP_SQLITE;
+}
+
+static void fail_busy(sqlite3_context *context, int count, sqlite3_value **values)
+{
+	(void)count, (void)values;
+	sqlite3_result_error_code(context, SQLITE_BUSY);
+}
+
+static int add_fail_busy(sqlite3 *db, void *context)
+{
+	return sqlite3_create_function(db, "fail_busy", 0, SQLITE_UTF8, context, fail_busy, NULL,
+	                               NULL);
+}
+
+static void *transact_busily(void *context)
+{
+	struct call *call = context;
+
+	call->status = pp_transact(call->pool, &call->options, always_busy, call, &call->error);
+	return NULL;
+}
+
+/* Between two attempts a call is in no line: the closer waits for it, since the pool may be another
+ * file's afterwards. */
+TEST_ROWS(pause, is_ended_and_waited_for_by_the_closer, 2)
+{
+	CLEANUP(fixture_remove)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_busy });
+	struct call call = { .pool = f.pool,
+		             .work = always_busy,
+		             .options = { .attempts_max = 1000, .deadline = PP_FOREVER } };
+	pthread_t thread = thread_start(row == 0 ? transact_busily : call_run, &call);
+
+	WAIT_FOR(stats(f.pool).retries >= 8); /* The pauses are long by now. */
+	CHECK_INT(pp_close(f.pool, PP_FOREVER, NULL), ==, PP_OK);
+	CHECK_INT(f.pool->group.inside, ==, 0);
+	pthread_join(thread, NULL);
+	CHECK_INT(call.status, ==, PP_CLOSED);
+	CHECK_INT(call.error.causes[0].sqlite_code, ==, SQLITE_BUSY);
+}
+
+/* --- One that does not come back ------------------------------------------------------------- */
+
+/* Another connection takes the place of its; who has run in its group is run again, and the others
+ * are led by somebody else. It finds out when it is back. */
+TEST_ROWS(stuck, member_keeps_nobody, MODES)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1,
+	                                              .lease_max_ms = 10000,
+	                                              .lease_grace_ms = 500,
+	                                              .busy_timeout_ms = 86400000 },
+	                          &diary);
+	struct gate gate = { 0 };
+	struct call calls[5] = { [2] = { .work = wait_inside, .context = &gate } };
+	struct pp_lease lease = { 0 };
+
+	for (unsigned i = 0; i < 5; i++)
+		calls[i].options.deadline = PP_FOREVER;
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 5, row == 1);
+	pp_release(&lease);
+	WAIT_FOR(atomic_load(&gate.reached));
+	later(&f, 10500);
+	CHECK_INT(diary.last[PP_EVENT_INTERRUPTED].connection.thread, ==,
+	          calls[row == 1 ? 0 : 2].thread_number);
+	CHECK_INT(stats(f.pool).quarantined, ==, 0);
+	later(&f, 600);
+	CHECK_INT(stats(f.pool).quarantined, ==, 1);
+	/* With any_thread it is the leader that is stuck in another's callback. */
+	WAIT_FOR(stats(f.pool).reruns == (row == 1 ? 1 : 2));
+	CHECK_INT(calls[3].runs, ==, 0); /* SQLite's own lock is still the stuck one's. */
+	atomic_store(&gate.open, true);
+	calls_join(calls, 5);
+	for (unsigned i = 0; i < 5; i++) {
+		if (i != 2)
+			must(calls[i].status, &calls[i].error);
+		CHECK_INT(calls[i].runs, ==, i < 2 ? 2 : 1);
+	}
+	CHECK_INT(calls[2].status, ==, PP_TIMEOUT);
+	CHECK_INT(stats(f.pool).reruns, ==, 2);
+	CHECK_INT(stats(f.pool).returned_late, ==, 1);
+	CHECK_INT(rows_in(f.pool), ==, 4);
+}
+
+/* Told of while it runs, and when it is through although the lease goes on. */
+TEST_ROWS(overdue, member_is_told_of_by_itself, MODES)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f =
+		manual((struct pp_config){ .readers = 1, .lease_warn_ms = 1000 }, &diary);
+	struct gate first = { 0 }, second = { 0 };
+	struct call calls[2] = {
+		{ .work = wait_inside, .context = &first, .options.deadline = PP_FOREVER },
+		{ .work = wait_inside, .context = &second, .options.deadline = PP_FOREVER },
+	};
+	struct pp_lease lease = { 0 };
+
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 2, row == 1);
+	pp_release(&lease);
+	WAIT_FOR(atomic_load(&first.reached));
+	later(&f, 1100);
+	CHECK_INT(told(&diary, PP_EVENT_LEASE_OVERDUE), ==, 1);
+	CHECK_INT(diary.last[PP_EVENT_LEASE_OVERDUE].connection.thread, ==, calls[0].thread_number);
+	atomic_store(&first.open, true);
+	WAIT_FOR(atomic_load(&second.reached));
+	CHECK_INT(told(&diary, PP_EVENT_LEASE_BACK), ==, 1);
+	later(&f, 800);
+	CHECK_INT(told(&diary, PP_EVENT_LEASE_OVERDUE), ==, 1); /* Its own time counts. */
+	later(&f, 300);
+	CHECK_INT(told(&diary, PP_EVENT_LEASE_OVERDUE), ==, 2);
+	atomic_store(&second.open, true);
+	calls_join(calls, 2);
+	CHECK_INT(told(&diary, PP_EVENT_LEASE_BACK), ==, 2);
+	CHECK_INT(stats(f.pool).groups, ==, 1);
+}
+
+/* --- fork() --------------------------------------------------------------------------------- */
+
+struct forking {
+	struct call call;
+	pid_t child;
+};
+
+static enum pp_status fork_inside(struct pp_lease *lease, void *context)
+{
+	struct forking *f = context;
+	enum pp_status status = run_sql(lease, context);
+
+	f->child = fork();
+	return status;
+}
+
+static void child_end_with(int status)
+{
+	VALGRIND_CLO_CHANGE("--leak-check=no");
+#ifdef PP_COVERAGE
+	extern void __gcov_dump(void);
+
+	__gcov_dump();
+#endif
+	_exit(status);
+}
+
+static void *write_and_fork(void *context)
+{
+	struct forking *f = context;
+
+	call_run(&f->call);
+	if (f->child == 0)
+		child_end_with(f->call.status == PP_FORKED &&
+		                               pp_write(f->call.pool, NULL, run_sql, &f->call, NULL,
+		                                        NULL) == PP_FORKED
+		                       ? 0
+		                       : 1);
+	return NULL;
+}
+
+/* The callback returns twice, in the child to PP_FORKED and in the parent to a commit. */
+TEST_ROWS(fork, inside_a_group_commits_once, 3)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct call others[2] = { 0 };
+	struct forking forking = { .call = { .pool = f.pool, .work = fork_inside }, .child = -1 };
+	struct pp_lease lease = { 0 };
+	int status;
+
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	if (row == 2)
+		calls_line_up(&f, &others[0], 1, false);
+	forking.call.thread = thread_start(write_and_fork, &forking);
+	WAIT_FOR(stats(f.pool).write.waiting == (row == 2 ? 2 : 1));
+	if (row == 1)
+		calls_line_up(&f, &others[1], 1, false);
+	pp_release(&lease);
+	pthread_join(forking.call.thread, NULL);
+	must(forking.call.status, &forking.call.error);
+	CHECK_INT(waitpid(forking.child, &status, 0), ==, forking.child);
+	CHECK_INT(status, ==, 0);
+	if (row != 0)
+		pthread_join(others[row == 2 ? 0 : 1].thread, NULL);
+	CHECK_INT(rows_in(f.pool), ==, row == 0 ? 1 : 2);
+}
