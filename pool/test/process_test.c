@@ -111,6 +111,7 @@ static const struct {
 	{ "transact without work", 0 },
 	{ "read without work", 0 },
 	{ "register without a text", 0 },
+	{ "write without work", 0 },
 	{ "acquire from a lane that is none", (enum pp_lane)4 },
 };
 
@@ -138,6 +139,9 @@ static void make_mistake(struct pp_pool *pool, int row)
 		break;
 	case 5:
 		pp_statement_register(pool, NULL, &id, NULL);
+		break;
+	case 6:
+		pp_write(pool, NULL, NULL, NULL, NULL, NULL);
 		break;
 	default:
 		pp_acquire(pool, mistakes[row].lane, PP_NO_WAIT, &lease, NULL);

@@ -13,6 +13,7 @@
  *     pp_release(&lease);                                           // ... to here
  *     pp_transact(pool, NULL, transfer, &args, NULL);               // begin, transfer(), commit
  *     pp_read(pool, NULL, report, &args, NULL);                     // report() on one snapshot
+ *     pp_write(pool, NULL, transfer, &args, NULL, NULL);            // the same, commits are shared
  *     pp_close(pool, pp_in_ms(5000), NULL);
  *
  * Threads    A pool may be used from any number of threads at once. A lease belongs to the thread
@@ -137,10 +138,10 @@ PP_API struct pp_deadline pp_with_token(struct pp_deadline deadline, struct pp_t
 /*
  * Cancel: who waits with this token (in the line, for a connection to be opened, between two
  * attempts) stops waiting, and what runs on a lease that was acquired with
- * it, or in a pp_transact() with it, stops within a thousand steps of SQLite's virtual machine
- * (SQLITE_INTERRUPT). Nobody else's query is ever hit: the connection asks its own lease's token.
- * A commit that has begun is not taken back. Any thread; not from a signal handler. Stays
- * cancelled; zero the token to use it again, once nothing uses it.
+ * it, or in a pp_transact() or pp_write() with it, stops within a thousand steps of SQLite's
+ * virtual machine (SQLITE_INTERRUPT). Nobody else's query is ever hit: the connection asks its own
+ * lease's token. A commit that has begun is not taken back. Any thread; not from a signal handler.
+ * Stays cancelled; zero the token to use it again, once nothing uses it.
  */
 PP_API void pp_cancel(struct pp_token *token);
 
@@ -370,8 +371,8 @@ struct pp_lease {
  *
  * Fails with PP_TIMEOUT, PP_OVERLOADED, PP_CLOSED, PP_CANCELLED, PP_WOULD_DEADLOCK (this thread
  * holds leases without which nobody could ever give it one), PP_FILE_CHANGED, PP_FORKED, PP_MISUSE
- * (inside pp_transact() of the same pool), and with PP_SQLITE or PP_NOMEM when a connection had to
- * be opened anew and could not.
+ * (inside pp_transact() or pp_write() of the same pool), and with PP_SQLITE or PP_NOMEM when a
+ * connection had to be opened anew and could not.
  */
 PP_API enum pp_status pp_acquire(struct pp_pool *pool, enum pp_lane lane,
                                  struct pp_deadline deadline, struct pp_lease *ret_lease,
@@ -384,7 +385,7 @@ PP_API enum pp_status pp_acquire(struct pp_pool *pool, enum pp_lane lane,
  * statements that somebody else prepared is closed and opened anew.
  *
  * Never waits for another borrower. Fails with PP_MISUSE when the lease was released already, or
- * is the one that pp_transact() handed to its callback; nothing happens then.
+ * is the one that pp_transact() or pp_write() handed to its callback; nothing happens then.
  */
 PP_API enum pp_status pp_release(struct pp_lease *lease);
 
@@ -629,7 +630,7 @@ struct pp_stats {
 
 	uint64_t commits, rollbacks; /* Of pp_begin() at the outermost level. */
 	uint64_t lost;               /* Transactions that SQLite or the caller ended under us. */
-	uint64_t retries;            /* Attempts of pp_transact() after the first. */
+	uint64_t retries;            /* Attempts of pp_transact() and pp_write() after the first. */
 	uint64_t writes; /* pp_write()s that were committed as one of a group, alone or not; */
 	uint64_t groups; /* ... and in how many commits. */
 	uint64_t group_sizes[8]; /* Those of 1, 2, up to 4, 8 ... 128 writes. */
@@ -701,7 +702,8 @@ PP_API enum pp_status pp_connections_read(struct pp_pool *pool, struct pp_connec
 	X(PP_HISTOGRAM_CONNECT, "connect", "opening a connection")                        \
 	X(PP_HISTOGRAM_VERIFY, "verify", "a health check")                                \
 	X(PP_HISTOGRAM_HOLD, "hold", "a lease, of one in 32")                             \
-	X(PP_HISTOGRAM_TRANSACTION, "transaction", "pp_transact(), attempts included")    \
+	X(PP_HISTOGRAM_TRANSACTION, "transaction",                                        \
+	  "pp_transact() and pp_write(), attempts included")                              \
 	X(PP_HISTOGRAM_COMMIT, "commit", "COMMIT of an outermost transaction")            \
 	X(PP_HISTOGRAM_CHECKPOINT, "checkpoint", "a checkpoint of the WAL")               \
 	X(PP_HISTOGRAM_RECOVERY, "recovery",                                              \
