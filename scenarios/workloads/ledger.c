@@ -5,6 +5,7 @@
 #include <poolproof/harness/run.h>
 
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 bool ledger_create(sqlite3 *db)
@@ -110,6 +111,8 @@ static bool keep_sum(void *context, const struct harness_value *columns, unsigne
 	return true;
 }
 
+static atomic_flag told = ATOMIC_FLAG_INIT; /* That an audit did not add up. */
+
 static bool audit(struct harness_worker *worker, void *context, struct harness_failure *f)
 {
 	struct harness_connection connection;
@@ -122,7 +125,8 @@ static bool audit(struct harness_worker *worker, void *context, struct harness_f
 	well = harness_query(worker, &connection, "SELECT sum(balance) FROM ledger", NULL, 0,
 	                     keep_sum, &sum, f);
 	harness_give_back(worker, &connection);
-	if (well && sum != LEDGER_SUM)
+	/* Once: a money leak is in every later audit, and would leave no room for other reasons. */
+	if (well && sum != LEDGER_SUM && !atomic_flag_test_and_set(&told))
 		harness_fail(worker->run, "a reader saw the ledger add up to %lld in place of %d",
 		             (long long)sum, LEDGER_SUM);
 	return well;
