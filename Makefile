@@ -40,6 +40,7 @@ SEES.pool/src          := -Ipool/include -Ipool/src
 SEES.pool/test         := -Ipool/include -Ipool/src -Iharness/include
 SEES.harness/src       := -Iharness/include -Iharness/src
 SEES.harness/test      := -Iharness/include -Iharness/src
+SEES.harness/test/peers := -Iharness/include
 SEES.scenarios         := -Ipool/include -Iharness/include
 SEES.scenarios/targets   := -Ipool/include -Iharness/include
 SEES.scenarios/workloads := -Iharness/include
@@ -52,6 +53,8 @@ POOL_SO   := $(B)/libpoolproof.so
 HARNESS   := $(B)/libpoolproof-harness.a
 COMMAND   := $(B)/poolproof
 SCENARIOS := $(patsubst scenarios/%.c,$(B)/scenarios/%,$(sort $(wildcard scenarios/*.c)))
+# Plug-ins for the tests.
+FAKE_PEERS := $(patsubst harness/test/peers/%.c,$(B)/peers/%.so,$(wildcard harness/test/peers/*.c))
 TESTS     := $(B)/pool-tests $(B)/harness-tests $(B)/reports-tests
 
 # `make V=1` shows the commands.
@@ -93,6 +96,12 @@ $(COMMAND): $(call objects,reports/src)
 $(SCENARIOS): $(B)/scenarios/%: $(B)/scenarios/%.o $(call objects,scenarios/targets) \
                 $(call objects,scenarios/workloads) $(HARNESS) $(POOL)
 	$(call say,LINK)$(LINK) -rdynamic $^ $(LINK_HARNESS)
+
+$(FAKE_PEERS): $(B)/peers/%.so: $(B)/harness/test/peers/%.o
+	@mkdir -p $(@D) && touch $(@D)/not-a-plugin
+	$(call say,LINK)$(LINK) -shared $^
+
+$(B)/harness-tests: | $(FAKE_PEERS)
 
 $(B)/pool-tests: $(call objects,pool/test) $(POOL)
 	$(call say,LINK)$(LINK) $^ $(LINK_CHECK) $(LINK_POOL)
@@ -198,11 +207,14 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60
 
 ##@ Install
-install: all ## Library, header, pkg-config, command, manual page
+install: all ## Library, headers, pkg-config, command, manual page
 	install -d $(DESTDIR)$(PREFIX)/include/poolproof $(DESTDIR)$(PREFIX)/lib/pkgconfig \
+		$(DESTDIR)$(PREFIX)/include/poolproof/harness \
 		$(DESTDIR)$(PREFIX)/lib/poolproof/scenarios $(DESTDIR)$(PREFIX)/bin \
 		$(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 pool/include/poolproof/pool.h $(DESTDIR)$(PREFIX)/include/poolproof/
+	install -m 644 harness/include/poolproof/harness/target.h \
+		$(DESTDIR)$(PREFIX)/include/poolproof/harness/
 	install -m 644 $(POOL) $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(POOL_SO) $(DESTDIR)$(PREFIX)/lib/libpoolproof.so.0
 	ln -sf libpoolproof.so.0 $(DESTDIR)$(PREFIX)/lib/libpoolproof.so

@@ -174,11 +174,15 @@ static void warm_up(struct harness_run *run)
 
 static void prepare(struct harness_run *run)
 {
+	const char *lacking;
+
 	run->intervals = pages_take(SHARED_TAGS * sizeof *run->intervals);
 	if (run->intervals == NULL || !hlog_init(&run->encoder))
 		harness_cannot(run, "no memory for the run's histograms; free some");
 	watch_prepare_child(run);
 	warm_up(run);
+	if (run->target->setup != NULL && (lacking = run->target->setup()) != NULL)
+		harness_cannot(run, "--target %s: %s", run->target->name, lacking);
 	census_take(&run->before); /* Once for what looking itself keeps. */
 	census_take(&run->before);
 }
@@ -203,8 +207,6 @@ void child_main(struct harness_run *run)
 	prepare(run);
 	if (!meter_start(run))
 		harness_cannot(run, "no thread for the sampler; raise the limit on processes");
-	if (run->target->setup != NULL)
-		run->target->setup();
 	harness_event(run, "phase", "the body begins");
 	run->scenario->body(run);
 	harness_event(run, "phase", "the body ends");

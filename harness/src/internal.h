@@ -101,6 +101,17 @@ int options_read(struct harness_run *run, const struct harness_target *const tar
 void options_repeat(const struct harness_run *run, int argc, char **argv, char *ret_line,
                     size_t line_size);
 
+/* targets.c: the scenario's, and the plug-ins in peers/ beside this program. find loads a plug-in
+ * and returns -1 to go on, or says in a line what is wrong and returns the exit code; no name is
+ * the first of targets. */
+int target_find(const struct harness_scenario *scenario,
+                const struct harness_target *const targets[], const char *name,
+                const struct harness_target **ret_target);
+enum { TARGETS_LINE = 1024 };
+void targets_line(const struct harness_target *const targets[], char ret_line[TARGETS_LINE]);
+void targets_print(const struct harness_target *const targets[]);
+json_t *targets_json(const struct harness_target *const targets[]);
+
 /* record.c: false, and a line in ret_why. */
 bool record_create(struct harness_run *run, const char *wanted, char *ret_why, size_t why_size);
 void record_remove(const struct harness_run *run);

@@ -43,7 +43,8 @@ static const struct argp_option options[] = {
 	{ "timeout-ms", KEY_TIMEOUT, "N", 0, "Patience of a borrower (default 5000)", 2 },
 	{ "synchronous", KEY_SYNCHRONOUS, "WORD", 0, "FULL (default) or NORMAL", 2 },
 	{ "journal", KEY_JOURNAL, "WORD", 0, "WAL (default) or DELETE", 2 },
-	{ "target", KEY_TARGET, "NAME", 0, "What to drive; --list-targets tells", 2 },
+	{ "target", KEY_TARGET, "NAME", 0, "What to drive: one of --list-targets, or ./FILE.so",
+	  2 },
 	{ "dir", KEY_DIR, "PATH", 0, "The run directory to make", 3 },
 	{ "quiet", KEY_QUIET, NULL, 0, "No progress and no summary", 3 },
 	{ "json", KEY_JSON, NULL, 0, "Print run.json on standard output", 3 },
@@ -265,44 +266,6 @@ static bool names_known(const struct harness_scenario *s, int argc, char **argv)
 	return true;
 }
 
-/* ", b, c" of the names a, b, c. */
-static const char *list_rest(const char **names, unsigned count)
-{
-	static char text[512];
-
-	text[0] = '\0';
-	for (unsigned i = 1; i < count; i++) {
-		size_t used = strlen(text);
-
-		snprintf(text + used, sizeof text - used, ", %s", names[i]);
-	}
-	return text;
-}
-
-static const struct harness_target *target_find(const struct harness_scenario *s,
-                                                const struct harness_target *const targets[],
-                                                const char *name)
-{
-	const char *names[64];
-	unsigned count = 0;
-
-	if (name == NULL)
-		return targets[0];
-	for (; targets[count] != NULL && count < 64; count++) {
-		names[count] = targets[count]->name;
-		if (strcmp(names[count], name) == 0)
-			return targets[count];
-	}
-	const char *near = closest_word(name, names, count);
-	if (near != NULL)
-		fprintf(stderr, "%s: --target %s: unknown target; did you mean %s?\n", s->name,
-		        name, near);
-	else
-		fprintf(stderr, "%s: --target %s: unknown target; known: %s%s\n", s->name, name,
-		        names[0], list_rest(names, count));
-	return NULL;
-}
-
 static bool combination_fits(struct reading *r)
 {
 	struct harness_options *o = &r->run->options;
@@ -354,7 +317,7 @@ static bool version_wanted(int argc, char **argv)
 int options_read(struct harness_run *run, const struct harness_target *const targets[], int argc,
                  char **argv, struct parsed *ret_parsed)
 {
-	char doc[2048], version[128];
+	char doc[3072], version[128], known[TARGETS_LINE];
 	struct argp own = { .options = run->scenario->options, .parser = read_own };
 	struct argp_child children[] = { { &own, 0, "This scenario's own:", 0 }, { 0 } };
 	struct argp argp = {
@@ -362,8 +325,9 @@ int options_read(struct harness_run *run, const struct harness_target *const tar
 	};
 	struct reading r = { run, ret_parsed, false, false, "" };
 
-	snprintf(doc, sizeof doc, "%s\v%s\nPasses %s", run->scenario->question, run->scenario->load,
-	         run->scenario->passes);
+	targets_line(targets, known);
+	snprintf(doc, sizeof doc, "%s\v%s\nPasses %s\nTargets %s", run->scenario->question,
+	         run->scenario->load, run->scenario->passes, known);
 	snprintf(version, sizeof version, "%s (poolproof) %s", run->scenario->name, PP_VERSION);
 	if (version_wanted(argc, argv))
 		return puts(version) < 0 || fflush(stdout) != 0 ? 4 : 0;
@@ -379,8 +343,7 @@ int options_read(struct harness_run *run, const struct harness_target *const tar
 	}
 	if (!combination_fits(&r))
 		return 2;
-	run->target = target_find(run->scenario, targets, ret_parsed->target_name);
-	return run->target != NULL ? -1 : 2;
+	return target_find(run->scenario, targets, ret_parsed->target_name, &run->target);
 }
 
 /* What differs in a repetition: where it writes, and how much it says. */

@@ -18,23 +18,13 @@ enum { EXIT_CANNOT = 4, REPEAT_SIZE = 8192 };
 
 static int describe(const struct harness_scenario *s, const struct harness_target *const targets[])
 {
-	json_t *names = json_array();
-	json_t *json;
+	json_t *json =
+		json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", s->name, "question", s->question,
+	                  "load", s->load, "passes", s->passes, "targets", targets_json(targets));
 
-	for (; *targets != NULL; targets++)
-		json_array_append_new(names, json_string((*targets)->name));
-	json = json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", s->name, "question", s->question,
-	                 "load", s->load, "passes", s->passes, "targets", names);
 	json_dumpf(json, stdout, JSON_COMPACT);
 	putchar('\n');
 	json_decref(json);
-	return fflush(stdout) == 0 ? 0 : EXIT_CANNOT;
-}
-
-static int list_targets(const struct harness_target *const targets[])
-{
-	for (; *targets != NULL; targets++)
-		printf("%-12s %s\n", (*targets)->name, (*targets)->about);
 	return fflush(stdout) == 0 ? 0 : EXIT_CANNOT;
 }
 
@@ -160,8 +150,10 @@ int harness_main(const struct harness_scenario *scenario,
 		return code;
 	if (parsed.describe)
 		return describe(scenario, targets);
-	if (parsed.list_targets)
-		return list_targets(targets);
+	if (parsed.list_targets) {
+		targets_print(targets);
+		return fflush(stdout) == 0 ? 0 : EXIT_CANNOT;
+	}
 	run.shared = mmap(NULL, sizeof *run.shared, PROT_READ | PROT_WRITE,
 	                  MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (run.shared == MAP_FAILED) {

@@ -21,9 +21,10 @@ static struct fake fake;
 static void *volatile leaked;
 static unsigned setups;
 
-static void fake_setup(void)
+static const char *fake_setup(void)
 {
 	setups++;
+	return fake.lacking;
 }
 
 /* Named, so that the test finds it in the stacks; static, as most functions are. */
@@ -219,7 +220,9 @@ struct harness_scenario fake_with_body(void (*body)(struct harness_run *run))
 	return s;
 }
 
-static const struct harness_target *const targets[] = { &fake_target, NULL };
+/* Its functions would be in a plug-in that is not there. */
+static const struct harness_target absent = { .name = "absent", .package = "libabsent-dev" };
+static const struct harness_target *const targets[] = { &fake_target, &absent, NULL };
 
 static void unlimit_files(void)
 {

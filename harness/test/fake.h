@@ -25,7 +25,8 @@ struct fake {
 	bool refuse;        /* lend fails, as overloaded. */
 	bool crash;         /* query writes through NULL. */
 	double watch_limit_s;
-	long file_size_max; /* RLIMIT_FSIZE of the whole run; 0: none. */
+	long file_size_max;  /* RLIMIT_FSIZE of the whole run; 0: none. */
+	const char *lacking; /* What setup misses. */
 };
 
 struct outcome {

@@ -178,6 +178,7 @@ static const struct {
 	const char *argument, *words;
 } helps[] = {
 	{ "--help", "--threads=N" },
+	{ "--help", "Targets fake, other_format, tiny" },
 	{ "-?", "--threads=N" },
 	{ "--usage", "--threads=N" },
 	{ "--version", "fake_scenario (poolproof) " PP_VERSION },
@@ -213,7 +214,8 @@ static const struct {
 	{ { "--zzzzzz", "2" }, "fake_scenario: --zzzzzz: unknown option; --help lists them\n" },
 	{ { "--target", "fak" },
 	  "fake_scenario: --target fak: unknown target; did you mean fake?\n" },
-	{ { "--target", "pool" }, "fake_scenario: --target pool: unknown target; known: fake\n" },
+	{ { "--target", "pool" },
+	  "fake_scenario: --target pool: unknown target; known: fake, other_format, tiny\n" },
 	{ { "stray" }, "fake_scenario: stray: is no option; --help lists them\n" },
 	{ { "--threads" },
 	  "fake_scenario: --threads: lacks its value, or is ambiguous; --help tells\n" },

@@ -44,9 +44,10 @@ static enum pp_lane lane_of(enum harness_access access)
 	return access == HARNESS_READ ? PP_READ : PP_WRITE;
 }
 
-static void setup(void)
+static const char *setup(void)
 {
 	pp_setup(0);
+	return NULL;
 }
 
 static bool open_(const struct harness_target_options *o, void **ret, struct harness_failure *f)

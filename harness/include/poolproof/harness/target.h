@@ -1,13 +1,19 @@
 /*
  * poolproof/harness/target.h - what a scenario drives: a pool, or something used like one.
  *
- * A target is a table of functions. poolproof and raw sqlite3 are two (scenarios/targets/);
- * another pool is one more file there. The harness calls a target, never the other way round.
+ * A target is a table of functions. poolproof and raw sqlite3 are two (scenarios/targets/). Another
+ * pool is a plug-in: a shared object that ends with
+ *
+ *     HARNESS_PLUGIN(my_target);
+ *
+ * and is driven by `poolproof run SCENARIO --target ./mine.so`. The harness calls a target, never
+ * the other way round.
  *
  * Threads    setup, open, close, gauges, check: one thread at a time. The rest: any thread, each
- * with a connection of its own. Ownership  What open gives is the target's until close. A
- * connection is the caller's from lend to give_back. Errors     false, and then *reterr_failure
- * says why. true leaves it untouched.
+ *            with a connection of its own.
+ * Ownership  What open gives is the target's until close. A connection is the caller's from lend
+ *            to give_back.
+ * Errors     false, and then *reterr_failure says why. true leaves it untouched.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOLPROOF_HARNESS_TARGET_H
@@ -92,11 +98,16 @@ typedef void harness_number_fn(void *context, const char *name, double value);
 
 struct harness_target {
 	const char *name;  /* "poolproof" */
-	const char *about; /* One line for `--help`. */
+	const char *about; /* One line for `--list-targets`. */
+	/* Set in a scenario's list where the functions are in the plug-in of this name: what to
+	 * install so that it is built and loads. */
+	const char *package;
 
 	/* Once in the process, before anything there calls SQLite: for what must be configured
-	 * while it is not initialised. May be NULL. */
-	void (*setup)(void);
+	 * while it is not initialised, and what a program does once in its life; what it keeps is
+	 * no leak of the run. Returns NULL, or what is lacking, in words: then the run cannot be
+	 * done. May be NULL. */
+	const char *(*setup)(void);
 	bool (*open)(const struct harness_target_options *options, void **ret_target,
 	             struct harness_failure *reterr_failure);
 	/* Waits for what is lent, but not for ever. Accepts NULL. */
@@ -131,5 +142,18 @@ struct harness_target {
 	/* Recompute the invariants; says each mismatch in words. Returns how many. */
 	unsigned (*check)(void *target, char *text, size_t text_size);
 };
+
+/* What a plug-in exports. The format is that of everything above: another one is refused. */
+enum { HARNESS_PLUGIN_FORMAT = 1 };
+
+struct harness_plugin {
+	unsigned format;
+	const struct harness_target *target;
+};
+
+#define HARNESS_PLUGIN(name)                               \
+	extern const struct harness_plugin harness_plugin; \
+	__attribute__((visibility("default")))             \
+	const struct harness_plugin harness_plugin = { HARNESS_PLUGIN_FORMAT, &(name) }
 
 #endif
