@@ -44,6 +44,9 @@ SEES.harness/test/peers := -Iharness/include
 SEES.scenarios         := -Ipool/include -Iharness/include
 SEES.scenarios/targets   := -Ipool/include -Iharness/include
 SEES.scenarios/workloads := -Iharness/include
+SEES.scenarios/peers   = -Iharness/include $(SEES.$(*F))
+SEES.libzdb           := -I/usr/include/zdb
+SEES.apr              := -I/usr/include/apr-1.0
 SEES.reports/src       := -Ireports/src -I/usr/include/libxml2
 SEES.reports/test      := -Ireports/src -Iharness/include -I/usr/include/libxml2
 
@@ -53,7 +56,9 @@ POOL_SO   := $(B)/libpoolproof.so
 HARNESS   := $(B)/libpoolproof-harness.a
 COMMAND   := $(B)/poolproof
 SCENARIOS := $(patsubst scenarios/%.c,$(B)/scenarios/%,$(sort $(wildcard scenarios/*.c)))
-# Plug-ins for the tests.
+# Plug-ins: other pools as targets, where their library is installed, and some for the tests.
+PEERS     := $(patsubst %,$(B)/scenarios/peers/%.so,$(if $(wildcard /usr/include/zdb/zdb.h),libzdb) \
+             $(if $(wildcard /usr/include/apr-1.0/apr_dbd.h),apr))
 FAKE_PEERS := $(patsubst harness/test/peers/%.c,$(B)/peers/%.so,$(wildcard harness/test/peers/*.c))
 TESTS     := $(B)/pool-tests $(B)/harness-tests $(B)/reports-tests
 
@@ -66,6 +71,8 @@ LINK = $(CC) $(BASE) $(FLAGS.$(VARIANT)) $(CFLAGS) $(LDFLAGS) -o $@
 LINK_POOL    := -lsqlite3 $(LIBS.$(VARIANT))
 LINK_HARNESS := -ljansson -lz -lm -lsqlite3 $(LIBS.$(VARIANT))
 LINK_REPORTS := -ljansson -lxml2 -lz -lm $(LIBS.$(VARIANT))
+LINK_PEER.libzdb := -lzdb
+LINK_PEER.apr    := -laprutil-1 -lapr-1
 LINK_CHECK   := -lcheck_pic -lsubunit -lrt -lm
 
 .DEFAULT_GOAL := all
@@ -73,7 +80,7 @@ LINK_CHECK   := -lcheck_pic -lsubunit -lrt -lm
 .SECONDARY:
 
 ##@ Build
-all: $(POOL) $(POOL_SO) $(COMMAND) $(SCENARIOS) ## Library, command, scenarios
+all: $(POOL) $(POOL_SO) $(COMMAND) $(SCENARIOS) $(PEERS) ## Library, command, scenarios
 
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -96,6 +103,9 @@ $(COMMAND): $(call objects,reports/src)
 $(SCENARIOS): $(B)/scenarios/%: $(B)/scenarios/%.o $(call objects,scenarios/targets) \
                 $(call objects,scenarios/workloads) $(HARNESS) $(POOL)
 	$(call say,LINK)$(LINK) -rdynamic $^ $(LINK_HARNESS)
+
+$(PEERS): $(B)/scenarios/peers/%.so: $(B)/scenarios/peers/%.o
+	$(call say,LINK)$(LINK) -shared $^ $(LINK_PEER.$*)
 
 $(FAKE_PEERS): $(B)/peers/%.so: $(B)/harness/test/peers/%.o
 	@mkdir -p $(@D) && touch $(@D)/not-a-plugin
@@ -132,7 +142,7 @@ check-built: $(TESTS) $(POOL_SO)
 	for t in $(TESTS); do \
 		echo "$$t"; grep -v '^ ' $$t.log; codes="$$codes $$(cat $$t.code)"; \
 	done; [ "$$codes" = " 0 0 0" ]
-	@[ $(VARIANT) != release ] || ci/probes $(B)
+	@[ $(VARIANT) != release ] || { ci/probes $(B) && ci/peers $(B); }
 
 # What the gate runs, into build/gate/ anew each time. Every step is done, then judged together.
 GATE         := $(BUILD)/gate
@@ -207,10 +217,10 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60
 
 ##@ Install
-install: all ## Library, headers, pkg-config, command, manual page
+install: all ## Library, headers, pkg-config, command, scenarios, manual page
 	install -d $(DESTDIR)$(PREFIX)/include/poolproof $(DESTDIR)$(PREFIX)/lib/pkgconfig \
 		$(DESTDIR)$(PREFIX)/include/poolproof/harness \
-		$(DESTDIR)$(PREFIX)/lib/poolproof/scenarios $(DESTDIR)$(PREFIX)/bin \
+		$(DESTDIR)$(PREFIX)/lib/poolproof/scenarios/peers $(DESTDIR)$(PREFIX)/bin \
 		$(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 pool/include/poolproof/pool.h $(DESTDIR)$(PREFIX)/include/poolproof/
 	install -m 644 harness/include/poolproof/harness/target.h \
@@ -220,6 +230,7 @@ install: all ## Library, headers, pkg-config, command, manual page
 	ln -sf libpoolproof.so.0 $(DESTDIR)$(PREFIX)/lib/libpoolproof.so
 	install -m 755 $(COMMAND) $(DESTDIR)$(PREFIX)/lib/poolproof/
 	install -m 755 $(SCENARIOS) $(DESTDIR)$(PREFIX)/lib/poolproof/scenarios/
+	$(if $(PEERS),install -m 755 $(PEERS) $(DESTDIR)$(PREFIX)/lib/poolproof/scenarios/peers/)
 	ln -sf ../lib/poolproof/poolproof $(DESTDIR)$(PREFIX)/bin/poolproof
 	install -m 644 reports/poolproof.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: poolproof' 'Version: $(VERSION)' \
