@@ -250,6 +250,7 @@ static const struct {
 	{ "lane.wait_ns_max", "poolproof_lane_wait_max_seconds{" },
 	{ "accounting", "accounting=\"" },
 	{ "missing_features", "missing_features=\"" },
+	{ "group_sizes[8]", "poolproof_group_size_bucket{" },
 };
 
 static void field_is_said(const char *text, const char *prefix, const char *field)
