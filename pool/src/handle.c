@@ -14,6 +14,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { BYTES_MAX = 8192 /* Of a handle; some 800 in SQLite 3.40. */, CHUNK = sizeof(handle_chunk) };
@@ -109,9 +110,11 @@ static void set_progress_handler(sqlite3 *db, void *function, void *context)
 	sqlite3_progress_handler(db, 1, (int (*)(void *))function, context);
 }
 
+typedef int trace_fn(unsigned event, void *context, void *what, void *more);
+
 static void set_trace(sqlite3 *db, void *function, void *context)
 {
-	sqlite3_trace_v2(db, 1, (int (*)(unsigned, void *, void *, void *))function, context);
+	sqlite3_trace_v2(db, 1, (trace_fn *)function, context);
 }
 
 static void set_autovacuum_pages(sqlite3 *db, void *function, void *context)
@@ -159,18 +162,6 @@ static bool watch_hooks(struct trial *t)
 	return found;
 }
 
-static int never(void *context)
-{
-	(void)context;
-	return 0;
-}
-
-static int trace_nothing(unsigned event, void *context, void *what, void *more)
-{
-	(void)event, (void)context, (void)what, (void)more;
-	return 0;
-}
-
 /* The numbers that may be set: of steps, of traced events, limits, what errors are masked with. */
 static bool watch_numbers(struct trial *t)
 {
@@ -180,13 +171,13 @@ static bool watch_numbers(struct trial *t)
 	bool found;
 
 	for (unsigned n = 0; n < 2; n++) {
-		sqlite3_progress_handler(t->db, steps[n], never, NULL);
+		sqlite3_progress_handler(t->db, steps[n], (int (*)(void *))marks, NULL);
 		look(t, n);
 	}
 	sqlite3_progress_handler(t->db, 0, NULL, NULL);
 	found = watch(t, &steps[0], &steps[1], sizeof steps[0]);
 	for (unsigned n = 0; n < 2; n++) {
-		sqlite3_trace_v2(t->db, events[n], trace_nothing, NULL);
+		sqlite3_trace_v2(t->db, events[n], (trace_fn *)marks, NULL);
 		look(t, n);
 	}
 	sqlite3_trace_v2(t->db, 0, NULL, NULL);
@@ -265,29 +256,28 @@ static bool find_others(struct trial *t, struct places *p)
 	       find(t, &authorizers[0], &authorizers[1], sizeof authorizers[0], &p->authorizer);
 }
 
-static bool chunks_make(struct places *p, const struct trial *t)
+static void chunks_make(struct places *p, const struct trial *t)
 {
 	static const unsigned char nothing[CHUNK];
 
 	for (unsigned at = 0; at + CHUNK <= t->bytes; at += CHUNK) {
 		if (memcmp(t->watched + at, nothing, CHUNK) == 0)
 			continue;
-		if (p->chunk_count == HANDLE_CHUNKS_MAX)
-			return false;
+		assert(p->chunk_count < HANDLE_CHUNKS_MAX); /* One for each value, at most. */
 		p->chunks[p->chunk_count] = (uint16_t)at;
 		memcpy(&p->masks[p->chunk_count++], t->watched + at, CHUNK);
 	}
-	return true;
 }
 
 /* The scratch handle is opened as the pool's are, so it is made by the same code. */
 static void try_all(struct trial *t, struct places *p)
 {
-	t->bytes = (unsigned)sqlite3_msize(t->db);
-	if (t->bytes > BYTES_MAX)
-		return;
-	p->known = watch_hooks(t) && watch_numbers(t) && find_work(t, p) && find_others(t, p) &&
-	           chunks_make(p, t);
+	sqlite3_uint64 bytes = sqlite3_msize(t->db);
+
+	t->bytes = bytes < BYTES_MAX ? (unsigned)bytes : BYTES_MAX; /* Of a larger one the first. */
+	p->known = watch_hooks(t) && watch_numbers(t) && find_work(t, p) && find_others(t, p);
+	if (p->known)
+		chunks_make(p, t);
 }
 
 void handle_learn(void)

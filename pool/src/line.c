@@ -389,22 +389,24 @@ static bool all_may_come(const struct pp_pool *pool, unsigned l, int self,
 static struct hopes hopes_of(const struct pp_pool *pool, int self)
 {
 	struct hopes hopes = { 0 };
+	const struct lane *readers = &pool->lanes[0];
+	/* One more can be opened, but not while somebody wants the lane as a whole. */
+	bool may_grow =
+		!readers->line->whole[0].held &&
+		lane_size(readers) < atomic_load_explicit(&pool->readers, memory_order_relaxed);
 
 	for (unsigned round = 0; round < 2 * LANES; round++)
 		for (unsigned l = 0; l < LANES; l++) {
 			hopes.all[l] = all_may_come(pool, l, self, &hopes);
-			hopes.one[l] = one_may_come(pool, l, self, &hopes) &&
-			               (!pool->gated || all_may_come(pool, 1 - l, self, &hopes));
+			hopes.one[l] =
+				((l == 0 && may_grow) || one_may_come(pool, l, self, &hopes)) &&
+				(!pool->gated || all_may_come(pool, 1 - l, self, &hopes));
 		}
 	return hopes;
 }
 
 static bool is_hopeless(const struct pp_pool *pool, enum pp_lane lane, int self)
 {
-	/* One more can be opened. */
-	if (lane == PP_READ && !pool->gated &&
-	    lane_size(&pool->lanes[0]) < atomic_load_explicit(&pool->readers, memory_order_relaxed))
-		return false;
 	return !hopes_of(pool, self).one[lane - PP_READ];
 }
 

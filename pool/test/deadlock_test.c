@@ -83,10 +83,13 @@ static void *hold_until_told(void *context)
 }
 
 /* All that there are, but one more can be opened. */
-TEST(deadlock, is_not_seen_where_the_pool_may_grow)
+TEST_ROWS(deadlock, is_not_seen_where_the_pool_may_grow, 2)
 {
 	CLEANUP(fixture_close)
-	struct fixture f = fixture_config((struct pp_config){ .readers = 2, .readers_min = 1 });
+	struct fixture f = fixture_config(
+		(struct pp_config){ .readers = 2,
+	                            .readers_min = 1,
+	                            .journal = row == 0 ? PP_JOURNAL_WAL : PP_JOURNAL_DELETE });
 	struct pp_lease leases[2] = { 0 };
 
 	acquire(f.pool, PP_READ, &leases[0]);
@@ -303,4 +306,52 @@ TEST(circle, is_none_with_a_suspension_that_anybody_ends)
 	pthread_join(thread, NULL);
 	pp_release(&here);
 	pp_release(&there);
+}
+
+static void *hold_the_writer_and_want_a_reader(void *context)
+{
+	struct crossing *c = context;
+	struct pp_lease leases[2] = { 0 };
+
+	acquire(c->pool, PP_WRITE, &leases[0]);
+	c->status = pp_acquire(c->pool, PP_READ, PP_FOREVER, &leases[1], NULL);
+	release_all(leases, 2);
+	return NULL;
+}
+
+/* The other waits for a reader that can be opened. */
+TEST(deadlock, is_not_seen_where_the_other_is_helped_by_growth)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 2, .readers_min = 1 }, NULL);
+	struct crossing c = { .pool = f.pool };
+	struct pp_lease reader = { 0 }, writer = { 0 };
+	pthread_t thread;
+
+	acquire(f.pool, PP_READ, &reader);
+	thread = thread_start(hold_the_writer_and_want_a_reader, &c);
+	WAIT_FOR(stats(f.pool).read.waiting == 1);
+	CHECK_INT(pp_acquire(f.pool, PP_WRITE, pp_in_ms(20), &writer, NULL), ==, PP_TIMEOUT);
+	later(&f, 100);
+	pthread_join(thread, NULL);
+	CHECK_INT(c.status, ==, PP_OK);
+	pp_release(&reader);
+}
+
+/* While somebody wants all readers none is opened. */
+TEST(circle, is_told_where_nothing_grows_for_somebody_wants_all)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 2, .readers_min = 1 }, NULL);
+	struct visitor v = { .pool = f.pool, .lane = PP_EXCLUSIVE, .deadline = PP_FOREVER };
+	struct pp_lease leases[2] = { 0 };
+	pthread_t thread;
+
+	acquire(f.pool, PP_READ, &leases[0]);
+	thread = thread_start(visit, &v);
+	WAIT_FOR(a_lane_is_wanted(f.pool));
+	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_FOREVER, &leases[1], NULL), ==, PP_WOULD_DEADLOCK);
+	pp_release(&leases[0]);
+	pthread_join(thread, NULL);
+	CHECK_INT(v.status, ==, PP_OK);
 }
