@@ -235,9 +235,8 @@ static uint64_t patience_ns(const struct group *group, const struct member *m, u
 
 	if (state == COMMITTING || (state == CARRIED && clock_ns() >= deadline.ns))
 		return UINT64_MAX;
-	if (state == CARRIED)
-		return deadline.ns;
-	if (token_cancelled(deadline.token) || (state == WAITING && atomic_load(&group->closing)))
+	if ((token_cancelled(deadline.token) && state != CARRIED) ||
+	    (state == WAITING && atomic_load(&group->closing)))
 		return bound;
 	return deadline.ns > bound ? deadline.ns : bound;
 }

@@ -263,12 +263,14 @@ TEST_ROWS(running, member_that_has_run_leaves_a_group_that_does_not_end, 2 * MOD
 		{ .options.deadline = PP_FOREVER }
 	};
 	struct pp_lease lease = { 0 };
+	char text[256];
 
 	acquire_elsewhere(f.pool, PP_WRITE, &lease);
 	calls_line_up(&f, calls, 4, row % MODES == 1);
 	f.pool->group.take_ns = 2 * HOUR_MS * UINT64_C(1000000);
 	pp_release(&lease);
 	WAIT_FOR(atomic_load(&gate.reached));
+	CHECK_MSG(pp_check(f.pool, text, sizeof text) == 0, "%s", text);
 	end_it(row / MODES, &token);
 	clock_travel_ms(2 * HOUR_MS);
 	pthread_join(calls[1].thread, NULL);
@@ -398,6 +400,74 @@ TEST_ROWS(pause, is_ended_and_waited_for_by_the_closer, 2)
 	CHECK_INT(call.error.causes[0].sqlite_code, ==, SQLITE_BUSY);
 }
 
+static void *pause_inside(void *context)
+{
+	struct pp_pool *pool = context;
+
+	group_enter(pool);
+	group_pause(pool, UINT64_MAX / 4, NULL);
+	group_exit(pool);
+	return NULL;
+}
+
+TEST(pause, however_long_ends_with_the_pool)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_open(1);
+	pthread_t thread = thread_start(pause_inside, f.pool);
+
+	WAIT_FOR(atomic_load(&f.pool->group.waiting) == 1);
+	CHECK_INT(pp_close(f.pool, PP_FOREVER, NULL), ==, PP_OK);
+	pthread_join(thread, NULL);
+}
+
+struct closer {
+	struct pp_pool *pool;
+	atomic_int thread;
+	atomic_bool done;
+};
+
+static void *close_and_say_so(void *context)
+{
+	struct closer *c = context;
+
+	atomic_store(&c->thread, thread_number());
+	close_it(c->pool);
+	atomic_store(&c->done, true);
+	return NULL;
+}
+
+/* As the kernel says. */
+static bool is_asleep(int thread)
+{
+	char path[64], state = '?';
+	FILE *file;
+
+	snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+	file = fopen(path, "r");
+	if (file == NULL || fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+		state = '?';
+	if (file != NULL)
+		fclose(file);
+	return state == 'S';
+}
+
+/* All connections are back, and a call is still somewhere inside: the closer sleeps until it is
+ * out. */
+TEST(close, waits_for_a_call_that_is_in_no_line)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_open(1);
+	struct closer c = { .pool = f.pool };
+	pthread_t thread;
+
+	group_enter(f.pool);
+	thread = thread_start(close_and_say_so, &c);
+	WAIT_FOR(atomic_load(&f.pool->lanes[1].slots[0].state) == SLOT_CLOSED);
+	WAIT_FOR(atomic_load(&c.done) || is_asleep(atomic_load(&c.thread)));
+	CHECK(!atomic_load(&c.done));
+	group_exit(f.pool);
+	pthread_join(thread, NULL);
+}
+
 /* --- One that does not come back ------------------------------------------------------------- */
 
 /* Another connection takes the place of its; who has run in its group is run again, and the others
@@ -441,6 +511,59 @@ TEST_ROWS(stuck, member_keeps_nobody, MODES)
 	CHECK_INT(stats(f.pool).reruns, ==, 2);
 	CHECK_INT(stats(f.pool).returned_late, ==, 1);
 	CHECK_INT(rows_in(f.pool), ==, 4);
+}
+
+/* Opening the replacement may have to wait. */
+static void *quarantine_writer(void *context)
+{
+	struct pp_pool *pool = context;
+	struct slot *slot = &pool->lanes[1].slots[0];
+
+	pthread_mutex_lock(&pool->keep_mutex);
+	size_quarantine(pool, slot, atomic_load(&slot->generation));
+	pthread_mutex_unlock(&pool->keep_mutex);
+	return NULL;
+}
+
+/* Its commit has begun, and nobody knows how it ends: it is waited for, and the others are not
+ * kept. A handle of our own stands for another process, which the commit waits for. */
+TEST_ROWS(stuck, commit_is_waited_for, MODES)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1,
+	                                              .journal = PP_JOURNAL_DELETE,
+	                                              .busy_timeout_ms = 86400000 },
+	                          NULL);
+	struct call calls[2] = { 0 }, late = { .pool = f.pool, .options.deadline = PP_FOREVER };
+	struct pp_lease lease = { 0 };
+	pthread_t thread;
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 2, row == 1);
+	sql(other, "BEGIN; SELECT * FROM t");
+	atomic_store(&sleeps_begun, 0);
+	pp_release(&lease);
+	WAIT_FOR(atomic_load(&sleeps_begun) > 0); /* The commit waits. */
+	call_start(&late);
+	WAIT_FOR(stats(f.pool).write.waiting == 1); /* It waits for whoever leads next. */
+	thread = thread_start(quarantine_writer, f.pool);
+	WAIT_FOR(atomic_load(&f.pool->lines[0].waiting) == 1); /* Now it leads. */
+	sql(other, "COMMIT");
+	pthread_join(thread, NULL);
+	calls_join(calls, 2);
+	calls_join(&late, 1);
+	sqlite3_close(other);
+	for (unsigned i = 0; i < 2; i++) {
+		must(calls[i].status, &calls[i].error);
+		CHECK_INT(calls[i].runs, ==, 1);
+	}
+	must(late.status, &late.error);
+	CHECK_INT(stats(f.pool).quarantined, ==, 1);
+	CHECK_INT(stats(f.pool).returned_late, ==, 1);
+	CHECK_INT(stats(f.pool).reruns, ==, 0);
+	CHECK_INT(rows_in(f.pool), ==, 3);
 }
 
 /* Told of while it runs, and when it is through although the lease goes on. */
@@ -504,17 +627,25 @@ static void child_end_with(int status)
 	_exit(status);
 }
 
+/* In the child nothing is called of SQLite: its transaction is as it was. */
+static int see_in_the_child(struct forking *f)
+{
+	const struct connection *c = &f->call.pool->lanes[1].slots[0].connection;
+
+	return f->call.status == PP_FORKED && c->depth > 0 && !sqlite3_get_autocommit(c->db) &&
+	                       pp_write(f->call.pool, NULL, run_sql, &f->call, NULL, NULL) ==
+	                               PP_FORKED
+	               ? 0
+	               : 1;
+}
+
 static void *write_and_fork(void *context)
 {
 	struct forking *f = context;
 
 	call_run(&f->call);
 	if (f->child == 0)
-		child_end_with(f->call.status == PP_FORKED &&
-		                               pp_write(f->call.pool, NULL, run_sql, &f->call, NULL,
-		                                        NULL) == PP_FORKED
-		                       ? 0
-		                       : 1);
+		child_end_with(see_in_the_child(f));
 	return NULL;
 }
 
