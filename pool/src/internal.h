@@ -550,7 +550,7 @@ enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_
                              void *caller, struct pp_lease *ret_lease,
                              struct pp_error *reterr_error);
 void lease_release(struct pp_lease *lease);
-/* The lease goes on as this thread's, with a generation, an age and a token of its own: what was
+/* The lease goes on with a generation, an age and a token of its own: what was
  * meant for who had it before does not hit who has it now. */
 void lease_hand_over(struct pp_lease *lease, const struct pp_token *token, void *caller);
 /* Before it is another thread's, and after. */

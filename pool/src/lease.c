@@ -312,7 +312,6 @@ void lease_hand_over(struct pp_lease *lease, const struct pp_token *token, void 
 	tell_back(lease->pool, slot, lease->generation);
 	lease->generation += 2;
 	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
-	atomic_store_explicit(&slot->holder, thread_number(), memory_order_relaxed);
 	note_caller(slot, caller);
 	/* seq_cst as at the release: see size_quarantine(). */
 	atomic_store(&slot->generation, lease->generation);

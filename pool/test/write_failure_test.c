@@ -377,6 +377,33 @@ TEST_ROWS(group, ends_when_it_cannot_begin, MODES)
 	CHECK_INT(stats(f.pool).write.acquires - acquires, ==, 3);
 }
 
+/* What its BEGIN waits for another process is not of the time in which it takes members. */
+TEST_ROWS(group, counts_its_time_from_its_beginning, MODES)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .busy_timeout_ms = 86400000 });
+	struct call calls[3] = { 0 };
+	struct pp_lease lease = { 0 };
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 3, row == 1);
+	f.pool->group.take_ns = UINT64_C(3600000000000);
+	sql(other, "BEGIN IMMEDIATE");
+	atomic_store(&sleeps_begun, 0);
+	pp_release(&lease);
+	WAIT_FOR(atomic_load(&sleeps_begun) > 0);
+	clock_travel_ms(2 * 3600000);
+	sql(other, "COMMIT");
+	sqlite3_close(other);
+	calls_join(calls, 3);
+	for (unsigned i = 0; i < 3; i++)
+		must(calls[i].status, &calls[i].error);
+	CHECK_INT(stats(f.pool).groups, ==, 1);
+}
+
 /* --- Again ---------------------------------------------------------------------------------- */
 
 static enum pp_status be_busy_once(struct pp_lease *lease, void *context)
