@@ -15,7 +15,7 @@ enum {
 	COOKIE_PLAIN = 0x1c849303 | 0x10,
 	COOKIE_COMPRESSED = 0x1c849304 | 0x10,
 	HEAD_SIZE = 40,
-	PLAIN_SIZE = HEAD_SIZE + 9 * HISTOGRAM_SIZE, /* Nine bytes is the longest LEB128. */
+	PLAIN_SIZE = HEAD_SIZE + 9 * HARNESS_HISTOGRAM_SIZE, /* Nine bytes is the longest LEB128. */
 	COMPRESSED_SIZE = PLAIN_SIZE + PLAIN_SIZE / 100 + 64,
 	LINE_SIZE = COMPRESSED_SIZE * 4 / 3 + 256,
 };
@@ -77,7 +77,7 @@ static unsigned char *put_leb128(unsigned char *at, int64_t value)
 	return at;
 }
 
-static size_t encode_plain(const struct histogram *h, unsigned char *buffer)
+static size_t encode_plain(const struct harness_histogram *h, unsigned char *buffer)
 {
 	unsigned char *at = buffer + HEAD_SIZE;
 	double ratio = 1;
@@ -100,7 +100,7 @@ static size_t encode_plain(const struct histogram *h, unsigned char *buffer)
 	at = put32(at, 0); /* Normalising offset: values are not shifted. */
 	at = put32(at, 3); /* Significant digits. */
 	at = put64(at, 1); /* Lowest value that can be told from 0. */
-	at = put64(at, HISTOGRAM_VALUE_MAX);
+	at = put64(at, HARNESS_HISTOGRAM_VALUE_MAX);
 	put64(at, ratio_bits);
 	return size;
 }
@@ -156,13 +156,13 @@ size_t hlog_head(const struct timespec *started, char *text, size_t text_size)
 }
 
 size_t hlog_line(struct hlog *encoder, const char *tag, double start_s, double length_s,
-                 const struct histogram *h, const char **ret_line)
+                 const struct harness_histogram *h, const char **ret_line)
 {
 	char *line = encoder->buffers->line;
 	size_t size = compress_plain(encoder, encode_plain(h, encoder->buffers->plain));
 	/* Interval_Max is in milliseconds by the log's custom; the histogram's own unit is ns. */
 	int head = snprintf(line, 200, "Tag=%.99s,%.3f,%.3f,%.3f,", tag, start_s, length_s,
-	                    (double)histogram_max(h) / 1e6);
+	                    (double)harness_histogram_max(h) / 1e6);
 	char *end = put_base64(line + head, encoder->buffers->compressed, size);
 
 	*end++ = '\n';

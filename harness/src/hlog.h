@@ -11,12 +11,12 @@
 #ifndef HARNESS_HLOG_H
 #define HARNESS_HLOG_H
 
-#include "histogram.h"
-
 #include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
 #include <zlib.h>
+
+#include <poolproof/harness/histogram.h>
 
 struct hlog {
 	z_stream deflate;
@@ -30,6 +30,6 @@ void hlog_done(struct hlog *encoder);
 size_t hlog_head(const struct timespec *started, char *text, size_t text_size);
 /* One line with its newline, valid until the next call. Returns its length. */
 size_t hlog_line(struct hlog *encoder, const char *tag, double start_s, double length_s,
-                 const struct histogram *h, const char **ret_line);
+                 const struct harness_histogram *h, const char **ret_line);
 
 #endif

@@ -71,8 +71,8 @@ struct harness_run {
 	pthread_mutex_t recorders_lock; /* All that follows. Never taken by a load thread. */
 	struct harness_recorder *recorders[SHARED_THREADS];
 	unsigned recorder_count;
-	double from_s, asked_s;      /* The interval that the halves now set aside belong to. */
-	struct histogram *intervals; /* [SHARED_TAGS] */
+	double from_s, asked_s; /* The interval that the halves now set aside belong to. */
+	struct harness_histogram *intervals; /* [SHARED_TAGS] */
 	struct hlog encoder;
 };
 
@@ -199,7 +199,7 @@ uint64_t finished_count(const struct shared *shared);
 const char *under_name(void);
 void result_numbers(struct harness_run *run);
 json_t *result_json(const struct harness_run *run, int argc, char **argv, const char *repeat);
-bool percentile_known(const struct histogram *h, double percentile);
+bool percentile_known(const struct harness_histogram *h, double percentile);
 
 /* steal: shares of the machine's time; read at the start and at the end. */
 struct machine_time {

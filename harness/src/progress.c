@@ -128,7 +128,8 @@ static void percentiles_print(FILE *out, const struct shared *shared, const char
 		return;
 	fprintf(out, "  %-13s", tag);
 	for (unsigned j = 0; j < 3; j++) {
-		double ns = (double)histogram_percentile(&shared->totals[i], percentiles[j]);
+		double ns =
+			(double)harness_histogram_percentile(&shared->totals[i], percentiles[j]);
 
 		fprintf(out, " p%g %s ", percentiles[j],
 		        percentile_known(&shared->totals[i], percentiles[j])
@@ -136,7 +137,7 @@ static void percentiles_print(FILE *out, const struct shared *shared, const char
 		                : "(too few)");
 	}
 	fprintf(out, " max %s\n",
-	        time_text((double)histogram_max(&shared->totals[i]), text, sizeof text));
+	        time_text((double)harness_histogram_max(&shared->totals[i]), text, sizeof text));
 }
 
 static const char *colour(FILE *out, enum verdict verdict)

@@ -27,7 +27,7 @@ struct harness_recorder {
 	unsigned tag_count;
 	unsigned char *tags; /* The run's number of each tag. */
 	size_t size;
-	struct histogram *halves[2];
+	struct harness_histogram *halves[2];
 };
 
 static const char *const fixed_tags[TAG_NAMED] = {
@@ -55,7 +55,7 @@ struct harness_recorder *recorder_new(struct harness_run *run, const struct harn
 {
 	unsigned count = TAG_NAMED + load->operation_count;
 	size_t head = (sizeof(struct harness_recorder) + count + 63) & ~(size_t)63;
-	size_t size = head + 2 * count * sizeof(struct histogram);
+	size_t size = head + 2 * count * sizeof(struct harness_histogram);
 	struct harness_recorder *r = pages_take(size);
 	char name[SHARED_NAME];
 
@@ -64,7 +64,7 @@ struct harness_recorder *recorder_new(struct harness_run *run, const struct harn
 	r->size = size;
 	r->tag_count = count;
 	r->tags = (unsigned char *)(r + 1);
-	r->halves[0] = (struct histogram *)((char *)r + head);
+	r->halves[0] = (struct harness_histogram *)((char *)r + head);
 	r->halves[1] = r->halves[0] + count;
 	for (unsigned i = 0; i < TAG_NAMED; i++)
 		r->tags[i] = tag_enter(run->shared, fixed_tags[i]);
@@ -96,18 +96,18 @@ void recorder_record(struct harness_recorder *r, unsigned tag, uint64_t value_ns
 		return;
 	unsigned half = atomic_load_explicit(&r->writing, memory_order_relaxed);
 
-	histogram_record(&r->halves[half][tag], value_ns);
+	harness_histogram_record(&r->halves[half][tag], value_ns);
 }
 
 static void collect_half(struct harness_run *run, struct harness_recorder *r, unsigned half)
 {
 	for (unsigned i = 0; i < r->tag_count; i++) {
-		struct histogram *h = &r->halves[half][i];
+		struct harness_histogram *h = &r->halves[half][i];
 
 		if (h->count == 0)
 			continue;
-		histogram_add(&run->intervals[r->tags[i]], h);
-		histogram_clear(h);
+		harness_histogram_add(&run->intervals[r->tags[i]], h);
+		harness_histogram_clear(h);
 	}
 }
 
@@ -117,7 +117,7 @@ static void write_intervals(struct harness_run *run, double from_s, double to_s)
 	struct shared *shared = run->shared;
 
 	for (unsigned i = 0; i < shared->tag_count; i++) {
-		struct histogram *h = &run->intervals[i];
+		struct harness_histogram *h = &run->intervals[i];
 		const char *line;
 		size_t size;
 
@@ -126,10 +126,10 @@ static void write_intervals(struct harness_run *run, double from_s, double to_s)
 		size = hlog_line(&run->encoder, shared->tags[i], from_s, to_s - from_s, h, &line);
 		record_write(run, run->hlog_fd, "latency.hlog", line, size);
 		if (i == TAG_OPERATION)
-			atomic_store_explicit(&shared->p99_ns, histogram_percentile(h, 99),
+			atomic_store_explicit(&shared->p99_ns, harness_histogram_percentile(h, 99),
 			                      memory_order_relaxed);
-		histogram_add(&shared->totals[i], h);
-		histogram_clear(h);
+		harness_histogram_add(&shared->totals[i], h);
+		harness_histogram_clear(h);
 	}
 }
 

@@ -33,13 +33,14 @@ struct machine_time machine_time_read(void)
 	return t;
 }
 
-bool percentile_known(const struct histogram *h, double percentile)
+bool percentile_known(const struct harness_histogram *h, double percentile)
 {
 	/* Ten samples beyond it; 1e-9 for what binary fractions make of 99.9. */
 	return (double)h->count * (1 - percentile / 100) >= 10 - 1e-9;
 }
 
-static void histogram_numbers(struct harness_run *run, const char *tag, const struct histogram *h)
+static void histogram_numbers(struct harness_run *run, const char *tag,
+                              const struct harness_histogram *h)
 {
 	static const double percentiles[] = { 50, 90, 99, 99.9 };
 	char name[SHARED_NAME + 16];
@@ -52,15 +53,16 @@ static void histogram_numbers(struct harness_run *run, const char *tag, const st
 	NUMBER("count", (double)h->count);
 	if (h->count == 0)
 		return;
-	NUMBER("min_us", (double)histogram_min(h) / 1e3);
+	NUMBER("min_us", (double)harness_histogram_min(h) / 1e3);
 	for (unsigned i = 0; i < sizeof percentiles / sizeof *percentiles; i++) {
 		if (!percentile_known(h, percentiles[i]))
 			continue;
 		snprintf(name, sizeof name, "%s.p%g_us", tag, percentiles[i]);
-		number_set(run, name, (double)histogram_percentile(h, percentiles[i]) / 1e3);
+		number_set(run, name,
+		           (double)harness_histogram_percentile(h, percentiles[i]) / 1e3);
 	}
-	NUMBER("max_us", (double)histogram_max(h) / 1e3);
-	NUMBER("mean_us", histogram_mean(h) / 1e3);
+	NUMBER("max_us", (double)harness_histogram_max(h) / 1e3);
+	NUMBER("mean_us", harness_histogram_mean(h) / 1e3);
 #undef NUMBER
 }
 
@@ -149,7 +151,8 @@ void result_numbers(struct harness_run *run)
 			histogram_numbers(run, shared->tags[i], &shared->totals[i]);
 	count_numbers(run);
 	if (shared->open_loop) {
-		double lag_us = (double)histogram_percentile(&shared->totals[TAG_LAG], 99) / 1e3;
+		double lag_us =
+			(double)harness_histogram_percentile(&shared->totals[TAG_LAG], 99) / 1e3;
 
 		number_set(run, "generator.lag_p99_us", lag_us);
 		judge_generator(run, lag_us);

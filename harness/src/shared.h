@@ -9,8 +9,7 @@
 #ifndef HARNESS_SHARED_H
 #define HARNESS_SHARED_H
 
-#include "histogram.h"
-
+#include <poolproof/harness/histogram.h>
 #include <poolproof/harness/target.h>
 
 #include <stdatomic.h>
@@ -87,7 +86,7 @@ struct shared {
 
 	unsigned tag_count;
 	char tags[SHARED_TAGS][SHARED_NAME];
-	struct histogram totals[SHARED_TAGS];
+	struct harness_histogram totals[SHARED_TAGS];
 
 	/* One thread's stack, put here by its signal handler, or by the crash. */
 	_Atomic int frame_count; /* 0: nothing yet. */

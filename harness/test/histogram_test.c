@@ -9,7 +9,7 @@
 #include <math.h>
 
 enum { VALUES = 20000 };
-static struct histogram h, other;
+static struct harness_histogram h, other;
 
 static int by_value(const void *a, const void *b)
 {
@@ -33,58 +33,60 @@ TEST(histogram, keeps_three_digits_of_every_percentile)
 
 	harness_entropy_init(&e, 1, 0, 0);
 	for (int i = 0; i < VALUES; i++)
-		histogram_record(&h, values[i] = any_value(&e, 40));
+		harness_histogram_record(&h, values[i] = any_value(&e, 40));
 	qsort(values, VALUES, sizeof *values, by_value);
 	for (unsigned i = 0; i < sizeof percentiles / sizeof *percentiles; i++) {
 		size_t rank = (size_t)ceil(percentiles[i] / 100 * VALUES - 1e-6);
 		double exact = (double)values[rank == 0 ? 0 : rank - 1];
-		double found = (double)histogram_percentile(&h, percentiles[i]);
+		double found = (double)harness_histogram_percentile(&h, percentiles[i]);
 
 		CHECK_MSG(found >= exact && found <= exact * 1.001, "p%g: %g for %g",
 		          percentiles[i], found, exact);
 	}
-	CHECK(histogram_min(&h) <= values[0]);
-	CHECK(histogram_max(&h) >= values[VALUES - 1]);
+	CHECK(harness_histogram_min(&h) <= values[0]);
+	CHECK(harness_histogram_max(&h) >= values[VALUES - 1]);
 	CHECK_INT(h.count, ==, VALUES);
 }
 
 TEST(histogram, tells_every_value_below_2048_apart)
 {
 	for (uint64_t i = 0; i < 2048; i++) {
-		histogram_clear(&h);
-		histogram_record(&h, i);
-		CHECK_INT(histogram_min(&h), ==, i);
-		CHECK_INT(histogram_max(&h), ==, i);
-		CHECK_INT((uint64_t)histogram_mean(&h), ==, i);
+		harness_histogram_clear(&h);
+		harness_histogram_record(&h, i);
+		CHECK_INT(harness_histogram_min(&h), ==, i);
+		CHECK_INT(harness_histogram_max(&h), ==, i);
+		CHECK_INT((uint64_t)harness_histogram_mean(&h), ==, i);
 	}
 }
 
 TEST(histogram, counts_what_is_too_long_as_the_longest)
 {
-	histogram_record(&h, UINT64_MAX);
-	histogram_record(&h, HISTOGRAM_VALUE_MAX);
-	CHECK_INT(histogram_max(&h), ==, HISTOGRAM_VALUE_MAX);
-	CHECK_INT(h.counts[HISTOGRAM_SIZE - 1], ==, 2);
+	harness_histogram_record(&h, UINT64_MAX);
+	harness_histogram_record(&h, HARNESS_HISTOGRAM_VALUE_MAX);
+	CHECK_INT(harness_histogram_max(&h), ==, HARNESS_HISTOGRAM_VALUE_MAX);
+	CHECK_INT(h.counts[HARNESS_HISTOGRAM_SIZE - 1], ==, 2);
 }
 
 TEST(histogram, is_empty_when_all_zero)
 {
-	CHECK_INT(histogram_min(&h) + histogram_max(&h) + histogram_percentile(&h, 50), ==, 0);
-	CHECK(histogram_mean(&h) == 0);
+	CHECK_INT(harness_histogram_min(&h) + harness_histogram_max(&h) +
+	                  harness_histogram_percentile(&h, 50),
+	          ==, 0);
+	CHECK(harness_histogram_mean(&h) == 0);
 }
 
 TEST(histogram, adds_and_clears)
 {
-	histogram_record(&h, 5);
-	histogram_record(&other, 1000000);
-	histogram_record(&other, 5);
-	histogram_add(&h, &other);
+	harness_histogram_record(&h, 5);
+	harness_histogram_record(&other, 1000000);
+	harness_histogram_record(&other, 5);
+	harness_histogram_add(&h, &other);
 	CHECK_INT(h.count, ==, 3);
 	CHECK_INT(h.counts[5], ==, 2);
-	CHECK_INT(histogram_max(&h), ==, histogram_max(&other));
-	histogram_clear(&h);
+	CHECK_INT(harness_histogram_max(&h), ==, harness_histogram_max(&other));
+	harness_histogram_clear(&h);
 	CHECK_INT(h.count, ==, 0);
-	for (unsigned i = 0; i < HISTOGRAM_SIZE; i++)
+	for (unsigned i = 0; i < HARNESS_HISTOGRAM_SIZE; i++)
 		CHECK_INT(h.counts[i], ==, 0);
 }
 
@@ -129,7 +131,7 @@ static const unsigned char *leb128(const unsigned char *at, int64_t *ret_value)
 }
 
 /* What a reader does: base64, zlib, LEB128. */
-static void decode(const char *line, size_t size, struct histogram *to)
+static void decode(const char *line, size_t size, struct harness_histogram *to)
 {
 	static unsigned char packed[1 << 20], plain[1 << 20];
 	const char *text = strrchr(line, ',') + 1;
@@ -163,10 +165,10 @@ TEST(histogram, comes_back_from_its_log_line)
 	CHECK(hlog_init(&encoder));
 	for (int round = 0; round < 20; round++) {
 		harness_entropy_init(&e, 2, 0, (uint64_t)round);
-		histogram_clear(&h);
+		harness_histogram_clear(&h);
 		memset(&other, 0, sizeof other);
 		for (int i = 0; i < round * 100; i++)
-			histogram_record(&h, any_value(&e, 2 * round));
+			harness_histogram_record(&h, any_value(&e, 2 * round));
 		/* Counts of every length a LEB128 can have, the ninth byte too. */
 		h.counts[9] += UINT64_C(1) << 3 * round;
 		h.count += UINT64_C(1) << 3 * round;
@@ -199,16 +201,17 @@ TEST(histogram, writes_a_log_for_the_oracle)
 	fputs(head, log);
 	for (int round = 0; round < 40; round++) {
 		harness_entropy_init(&e, 3, 0, (uint64_t)round);
-		histogram_clear(&h);
+		harness_histogram_clear(&h);
 		for (int i = 0; i < 1 + round * 500; i++)
-			histogram_record(&h, any_value(&e, 1 + round));
+			harness_histogram_record(&h, any_value(&e, 1 + round));
 		size_t size = hlog_line(&encoder, "oracle", round, 1, &h, &line);
 		fwrite(line, 1, size, log);
 		fprintf(expected, "%llu", (unsigned long long)h.count);
 		for (unsigned i = 2; i < 7; i++)
 			fprintf(expected, " %llu",
-			        (unsigned long long)histogram_percentile(&h, percentiles[i]));
-		fprintf(expected, " %llu\n", (unsigned long long)histogram_max(&h));
+			        (unsigned long long)harness_histogram_percentile(&h,
+			                                                         percentiles[i]));
+		fprintf(expected, " %llu\n", (unsigned long long)harness_histogram_max(&h));
 	}
 	CHECK_INT(fclose(log) | fclose(expected), ==, 0);
 	hlog_done(&encoder);

@@ -123,7 +123,7 @@ static void body_oversleep(struct harness_run *run)
 	fake_scenario.body(run);
 	/* A generator that woke 50 ms late, as on a busy machine. */
 	for (int i = 0; i < 10000; i++)
-		histogram_record(&shared->totals[TAG_LAG], 50000000);
+		harness_histogram_record(&shared->totals[TAG_LAG], 50000000);
 }
 
 TEST(load, does_not_trust_a_generator_that_lagged)
