@@ -47,6 +47,9 @@ SEES.scenarios/workloads := -Iharness/include
 SEES.scenarios/peers   = -Iharness/include $(SEES.$(*F))
 SEES.libzdb           := -I/usr/include/zdb
 SEES.apr              := -I/usr/include/apr-1.0
+SEES.bench/src         := -Ipool/include -Ipool/bench -Iharness/include $(SEES.libzdb) $(SEES.apr)
+SEES.bench/test        := -Ibench/src -Iharness/include
+SEES.pool/bench        := -Ipool/include -Ipool/src
 SEES.reports/src       := -Ireports/src -I/usr/include/libxml2
 SEES.reports/test      := -Ireports/src -Iharness/include -I/usr/include/libxml2
 
@@ -60,6 +63,7 @@ SCENARIOS := $(patsubst scenarios/%.c,$(B)/scenarios/%,$(sort $(wildcard scenari
 PEERS     := $(patsubst %,$(B)/scenarios/peers/%.so,$(if $(wildcard /usr/include/zdb/zdb.h),libzdb) \
              $(if $(wildcard /usr/include/apr-1.0/apr_dbd.h),apr))
 FAKE_PEERS := $(patsubst harness/test/peers/%.c,$(B)/peers/%.so,$(wildcard harness/test/peers/*.c))
+BENCH     := $(B)/poolproof-bench
 TESTS     := $(B)/pool-tests $(B)/harness-tests $(B)/reports-tests
 
 # `make V=1` shows the commands.
@@ -73,6 +77,7 @@ LINK_HARNESS := -ljansson -lz -lm -lsqlite3 $(LIBS.$(VARIANT))
 LINK_REPORTS := -ljansson -lxml2 -lz -lm $(LIBS.$(VARIANT))
 LINK_PEER.libzdb := -lzdb
 LINK_PEER.apr    := -laprutil-1 -lapr-1
+LINK_BENCH   := $(LINK_HARNESS) $(LINK_PEER.libzdb) $(LINK_PEER.apr)
 LINK_CHECK   := -lcheck_pic -lsubunit -lrt -lm
 
 .DEFAULT_GOAL := all
@@ -112,6 +117,9 @@ $(FAKE_PEERS): $(B)/peers/%.so: $(B)/harness/test/peers/%.o
 	$(call say,LINK)$(LINK) -shared $^
 
 $(B)/harness-tests: | $(FAKE_PEERS)
+
+$(BENCH): $(call objects,bench/src) $(call objects,pool/bench) $(HARNESS) $(POOL)
+	$(call say,LINK)$(LINK) $^ $(LINK_BENCH)
 
 $(B)/pool-tests: $(call objects,pool/test) $(POOL)
 	$(call say,LINK)$(LINK) $^ $(LINK_CHECK) $(LINK_POOL)

@@ -12,6 +12,7 @@
 #include "hlog.h"
 #include "shared.h"
 
+#include <poolproof/harness/machine.h>
 #include <poolproof/harness/run.h>
 
 #include <jansson.h>
@@ -200,11 +201,5 @@ const char *under_name(void);
 void result_numbers(struct harness_run *run);
 json_t *result_json(const struct harness_run *run, int argc, char **argv, const char *repeat);
 bool percentile_known(const struct harness_histogram *h, double percentile);
-
-/* steal: shares of the machine's time; read at the start and at the end. */
-struct machine_time {
-	unsigned long long total, steal;
-};
-struct machine_time machine_time_read(void);
 
 #endif

@@ -5,33 +5,12 @@
 #include "internal.h"
 
 #include <math.h>
-#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
-#include <unistd.h>
 
 #define X(name, text) text,
 static const char *const failure_names[] = { HARNESS_FAILURE_LIST(X) };
 #undef X
-
-struct machine_time machine_time_read(void)
-{
-	struct machine_time t = { 0, 0 };
-	unsigned long long parts[8] = { 0 };
-	FILE *file = fopen("/proc/stat", "re");
-
-	if (file == NULL)
-		return t;
-	if (fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &parts[0], &parts[1],
-	           &parts[2], &parts[3], &parts[4], &parts[5], &parts[6], &parts[7]) == 8) {
-		for (unsigned i = 0; i < 8; i++)
-			t.total += parts[i];
-		t.steal = parts[7];
-	}
-	fclose(file);
-	return t;
-}
 
 bool percentile_known(const struct harness_histogram *h, double percentile)
 {
@@ -235,40 +214,6 @@ static json_t *options_json(const struct harness_options *o)
 	                 o->synchronous, "journal", o->journal_mode);
 }
 
-static json_t *versions_json(void)
-{
-	char compiler[128], allocator[64];
-
-#ifdef __clang__
-	snprintf(compiler, sizeof compiler, "clang %d.%d.%d", __clang_major__, __clang_minor__,
-	         __clang_patchlevel__);
-#else
-	snprintf(compiler, sizeof compiler, "gcc %d.%d.%d", __GNUC__, __GNUC_MINOR__,
-	         __GNUC_PATCHLEVEL__);
-#endif
-	heap_allocator(allocator, sizeof allocator);
-	return json_pack("{s:s, s:s, s:s, s:s}", "poolproof", PP_VERSION, "sqlite",
-	                 sqlite3_libversion(), "compiler", compiler, "allocator", allocator);
-}
-
-static json_t *machine_json(void)
-{
-	char line[256], cpu[256] = "unknown";
-	FILE *file = fopen("/proc/cpuinfo", "re");
-	struct utsname name;
-
-	while (file != NULL && fgets(line, sizeof line, file) != NULL)
-		if (sscanf(line, "model name : %255[^\n]", cpu) == 1)
-			break;
-	if (file != NULL)
-		fclose(file);
-	one_line(cpu);
-	uname(&name);
-	return json_pack("{s:s, s:s, s:i, s:I}", "kernel", name.release, "cpu", cpu, "cpus",
-	                 (int)sysconf(_SC_NPROCESSORS_ONLN), "memory_bytes",
-	                 (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE));
-}
-
 static json_t *command_json(int argc, char **argv)
 {
 	json_t *command = json_array();
@@ -309,8 +254,8 @@ json_t *result_json(const struct harness_run *run, int argc, char **argv, const 
 	json_object_set_new(json, "command", command_json(argc, argv));
 	json_object_set_new(json, "repeat", json_string(repeat));
 	json_object_set_new(json, "options", options_json(&run->options));
-	json_object_set_new(json, "versions", versions_json());
-	json_object_set_new(json, "machine", machine_json());
+	json_object_set_new(json, "versions", harness_versions_json());
+	json_object_set_new(json, "machine", harness_machine_json());
 	json_object_set_new(json, "verdict", verdict_json(run->shared));
 	json_object_set_new(json, "operations", operations_json(run->shared));
 	json_object_set_new(json, "errors", errors_json(run->shared));

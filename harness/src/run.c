@@ -92,7 +92,7 @@ static int write_result(struct harness_run *run, int argc, char **argv)
 /* Everything between the two processes' separation and the end of the child. */
 static bool live(struct harness_run *run)
 {
-	struct machine_time before = machine_time_read(), after;
+	struct harness_machine_time before = harness_machine_time_read();
 	struct progress progress;
 	pid_t child;
 
@@ -107,11 +107,7 @@ static bool live(struct harness_run *run)
 	else
 		cannot(run, "fork: %s; raise the limit on processes", strerror(errno));
 	watch_unblock();
-	after = machine_time_read();
-	number_set(run, "machine.steal_percent",
-	           after.total > before.total ? 100.0 * (double)(after.steal - before.steal) /
-	                                                (double)(after.total - before.total)
-	                                      : 0);
+	number_set(run, "machine.steal_percent", harness_stolen_percent(before));
 	return atomic_load(&run->shared->cannot) == 0;
 }
 

@@ -1,0 +1,11 @@
+/* bare.h - the lending alone, for the benchmark. */
+/* SPDX-License-Identifier: MIT */
+#ifndef POOL_BENCH_BARE_H
+#define POOL_BENCH_BARE_H
+
+struct pp_pool;
+
+/* Claims a reader and gives it back, count times, without looking at it. */
+void bare_cycles(struct pp_pool *pool, unsigned count);
+
+#endif
