@@ -224,6 +224,24 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(BUILD)/asan/poolproof run concurrent_load --seconds 60
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60
 
+##@ Measure
+# Into build/bench/: raw.jsonl, report.json, index.html. The exit code is make's, 2 for whatever the
+# benchmark said; its own is in build/bench/code.
+BENCH_SECONDS ?= 720
+BENCH_OPTIONS  = --seconds $(BENCH_SECONDS) $(if $(ROWS),--rows '$(ROWS)')
+
+.PHONY: bench bench-program
+bench: setup ## The pool beside its peers, 15 min; ROWS=word, BENCH_SECONDS=720
+	@$(MAKE) --no-print-directory VARIANT=instrumented bench-program
+	@$(MAKE) --no-print-directory VARIANT=release bench-program $(BUILD)/release/poolproof
+	@$(BUILD)/release/poolproof-bench --folder $(BUILD)/bench $(BENCH_OPTIONS); \
+		echo $$? >$(BUILD)/bench/code
+	@[ $$(cat $(BUILD)/bench/code) = 4 ] || $(BUILD)/release/poolproof bench-page \
+		$(BUILD)/bench/report.json
+	@exit $$(cat $(BUILD)/bench/code)
+
+bench-program: $(BENCH)
+
 ##@ Install
 install: all ## Library, headers, pkg-config, command, scenarios, manual page
 	install -d $(DESTDIR)$(PREFIX)/include/poolproof $(DESTDIR)$(PREFIX)/lib/pkgconfig \

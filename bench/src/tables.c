@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-const struct bench_table *const bench_tables[] = { &bench_lending, &bench_writes, NULL };
+const struct bench_table *const bench_tables[] = { &bench_lending, &bench_writes, &bench_allocator,
+	                                           &bench_growth, NULL };
 
 const char *const bench_figures[] = { "ns", "per_s", "ms" };
 const char *const bench_kinds[] = { "ours", "peer", "limit" };

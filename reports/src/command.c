@@ -23,6 +23,7 @@ static const struct {
 	{ "gate", "judge runs by the gate file; the exit code is the verdict", report_gate_main },
 	{ "report", "write index.html, report.json and junit.xml of runs", report_report_main },
 	{ "pack-coverage", "make a run directory of gcovr's JSON", report_pack_main },
+	{ "bench-page", "make a page of what \"make bench\" measured", report_bench_main },
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };

@@ -19,6 +19,7 @@ int report_run_main(int argc, char **argv, const char *folder);
 int report_gate_main(int argc, char **argv, const char *folder);
 int report_report_main(int argc, char **argv, const char *folder);
 int report_pack_main(int argc, char **argv, const char *folder);
+int report_bench_main(int argc, char **argv, const char *folder);
 
 extern const char *const report_variants[];
 enum { REPORT_VARIANTS = 6 };
@@ -62,6 +63,8 @@ void report_write_junit(struct report_arena *arena, FILE *out, const struct repo
                         const struct report_judgement *judgement);
 void report_write_page(struct report_arena *arena, FILE *out, const struct report_inputs *inputs,
                        const struct report_judgement *judgement);
+/* What "make bench" measured (bench-1.schema.json). */
+void report_write_bench(struct report_arena *arena, FILE *out, const json_t *report);
 /* The command that repeats a run; "" where the run does not know. */
 const char *report_repeat(struct report_arena *arena, const struct report_run *run);
 

@@ -11,7 +11,7 @@ static const char style[] =
 	"@media(prefers-color-scheme:dark){:root{--back:#14171b;--text:#e4e8ec;--soft:#1e2328;"
 	"--line:#3a424b;--quiet:#9aa5b1;--pass:#5fd083;--fail:#ff8a80;--warn:#e8b64c;--odd:#d3a4f0;"
 	"--link:#7fb8f5}.s0{stroke:#5cb8f0}.s1{stroke:#ff9d5c}.s2{stroke:#4fd1a5}.s3{stroke:#"
-	"e79ccb}}"
+	"e79ccb}.f0{fill:#5cb8f0}}"
 	"body{margin:0 auto;padding:1rem;max-width:62rem;background:var(--back);color:var(--text);"
 	"font:15px/1.5 system-ui,sans-serif}h1{font-size:1.7rem;margin:.4rem 0}"
 	"h2{margin:2.2rem 0 .6rem;padding-bottom:.2rem;border-bottom:1px solid var(--line);"
@@ -53,16 +53,19 @@ void report_badge(FILE *out, enum report_verdict verdict)
 	        report_verdicts[verdict]);
 }
 
-static void head(struct report_page *p)
+void report_page_begin(FILE *out, const char *title, const char *verdict)
 {
-	const char *verdict = report_verdicts[p->judgement->verdict];
-
-	fprintf(p->out,
+	fprintf(out,
 	        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">"
 	        "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
-	        "<title>%s: Poolproof report</title><style>%s</style></head>\n<body>\n"
-	        "<header><p class=\"quiet\">Poolproof report</p></header>\n<main>\n",
-	        verdict, style);
+	        "<title>%s: %s</title><style>%s</style></head>\n<body>\n"
+	        "<header><p class=\"quiet\">%s</p></header>\n<main>\n",
+	        verdict, title, style, title);
+}
+
+void report_page_end(FILE *out)
+{
+	fputs("</main>\n</body>\n</html>\n", out);
 }
 
 static void reason(struct report_page *p, size_t index)
@@ -259,7 +262,7 @@ void report_write_page(struct report_arena *arena, FILE *out, const struct repor
 {
 	struct report_page p = { arena, out, inputs, judgement };
 
-	head(&p);
+	report_page_begin(out, "Poolproof report", report_verdicts[judgement->verdict]);
 	verdict(&p);
 	gates(&p);
 	contents(&p);
@@ -267,5 +270,5 @@ void report_write_page(struct report_arena *arena, FILE *out, const struct repor
 		report_page_run(&p, &inputs->runs[i], i);
 	report_page_leaks(&p);
 	machines(&p);
-	fputs("</main>\n</body>\n</html>\n", out);
+	report_page_end(out);
 }

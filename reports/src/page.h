@@ -15,6 +15,10 @@ struct report_page {
 	const struct report_judgement *judgement;
 };
 
+/* From the document's first line to <main>, and from </main> on. The verdict comes first in the
+ * title. Both are words of the program's own. */
+void report_page_begin(FILE *out, const char *title, const char *verdict);
+void report_page_end(FILE *out);
 /* A whole element: <tag attributes>text</tag>, the text escaped. attributes may be "". */
 void report_element(FILE *out, const char *tag, const char *attributes, const char *text);
 /* "<span class=… >✔ PASS</span>": word and shape, never colour alone. */
