@@ -148,9 +148,8 @@ bool bench_is_doubtful(const struct bench_evidence *evidence, const struct bench
 /* report.json (bench-1.schema.json). */
 json_t *bench_report(const struct bench_evidence *evidence);
 
-/* print.c: the table of 80 columns. */
+/* print.c: the table of 80 columns; one line on stderr, which returns code. */
 void bench_print(FILE *out, const json_t *report);
-
 int bench_complain(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

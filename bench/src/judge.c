@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 #include <poolproof/harness/stat.h>
 
@@ -89,26 +90,40 @@ static bool note(struct bench_evidence *e, const json_t *line)
 	return true;
 }
 
+static bool read_head(struct bench_evidence *e, const json_t *line)
+{
+	e->head = line;
+	e->rounds = (unsigned)json_integer_value(json_object_get(line, "rounds"));
+	e->seed = (uint64_t)json_integer_value(json_object_get(line, "seed"));
+	return json_integer_value(json_object_get(line, "format")) == 1 && e->rounds >= 2 &&
+	       e->rounds <= HARNESS_ROUNDS_MAX;
+}
+
+static bool read_line(struct bench_evidence *e, const json_t *line)
+{
+	if (e->head == NULL)
+		return read_head(e, line);
+	if (json_object_get(line, "took_s") == NULL)
+		return note(e, line);
+	e->tail = line;
+	return true;
+}
+
 static bool read_lines(struct bench_evidence *e, FILE *in)
 {
-	json_t *line;
+	char *text = NULL;
+	size_t text_size = 0;
+	bool well = true;
+	ssize_t size;
 
-	while ((line = json_loadf(in, JSON_DISABLE_EOF_CHECK, NULL)) != NULL) {
-		json_array_append_new(e->lines, line);
-		if (json_object_get(line, "format") != NULL)
-			e->head = line;
-		else if (json_object_get(line, "took_s") != NULL)
-			e->tail = line;
-		if (e->head == line) {
-			e->rounds = (unsigned)json_integer_value(json_object_get(line, "rounds"));
-			e->seed = (uint64_t)json_integer_value(json_object_get(line, "seed"));
-			if (e->rounds < 2 || e->rounds > HARNESS_ROUNDS_MAX)
-				return false;
-		} else if (e->head == NULL || (e->tail != line && !note(e, line))) {
-			return false;
-		}
+	while (well && (size = getline(&text, &text_size, in)) > 0) {
+		json_t *line = json_loadb(text, (size_t)size, 0, NULL);
+
+		well = line != NULL && json_array_append_new(e->lines, line) == 0 &&
+		       read_line(e, line);
 	}
-	return e->head != NULL && feof(in);
+	free(text);
+	return well && e->head != NULL;
 }
 
 static void control(const struct bench_evidence *e, struct seen_row *seen);
@@ -503,8 +518,7 @@ static json_t *verdict(const struct bench_evidence *e, const json_t *goals)
 	}
 	if (doubtful > 0)
 		snprintf(reason, sizeof reason,
-		         "the control of %u of %u rows is off: this machine prefers one of two "
-		         "equal names",
+		         "the control of %u of %u rows is off: equals differ on this machine",
 		         doubtful, e->row_count);
 	else if (few > 0)
 		snprintf(reason, sizeof reason,

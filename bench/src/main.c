@@ -4,7 +4,6 @@
 
 #include <argp.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,18 +31,6 @@ static const struct argp_option options[] = {
 	{ "contender", KEY_CONTENDER, "NAME", 0, "Whose (default: ours)", 2 },
 	{ 0 },
 };
-
-int bench_complain(int code, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	fputs("bench: ", stderr);
-	vfprintf(stderr, format, args);
-	fputc('\n', stderr);
-	va_end(args);
-	return code;
-}
 
 static double number(struct argp_state *state, const char *what, const char *text, double low,
                      double high)

@@ -1,9 +1,22 @@
-/* print.c - the result on a terminal of 80 columns. */
+/* print.c - words for people: the result on a terminal of 80 columns. */
 /* SPDX-License-Identifier: MIT */
 #include "bench.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <string.h>
+
+int bench_complain(int code, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fputs("bench: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+	return code;
+}
 
 static const char *text_of(const json_t *object, const char *name)
 {
@@ -129,6 +142,6 @@ void bench_print(FILE *out, const json_t *report)
 	json_array_foreach(json_object_get(report, "goals"), i, goal) print_goal(out, goal);
 	fprintf(out, "\n%s%s%s\n", text_of(verdict, "result"),
 	        *text_of(verdict, "reason") != '\0' ? ": " : "", text_of(verdict, "reason"));
-	fprintf(out, "?: the machine prefers one of two equal names (row); the interval holds the "
+	fprintf(out, "?: equals differ on this machine (row); the interval holds the "
 	             "limit (goal).\n");
 }

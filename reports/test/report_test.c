@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <poolproof/harness/test_schema.h>
+
 #include "chart.h"
 
 #define HOSTILE "<script>alert(1)</script>&\\\"'\\u0001"
@@ -84,61 +86,6 @@ TEST(report, is_well_formed_for_machines)
 	xmlFreeDoc(doc);
 }
 
-static bool has_type(const char *type, const json_t *value)
-{
-	return strcmp(type, "object") == 0    ? json_is_object(value)
-	       : strcmp(type, "array") == 0   ? json_is_array(value)
-	       : strcmp(type, "string") == 0  ? json_is_string(value)
-	       : strcmp(type, "integer") == 0 ? json_is_integer(value)
-	       : strcmp(type, "number") == 0  ? json_is_number(value)
-	       : strcmp(type, "boolean") == 0 ? json_is_boolean(value)
-	                                      : json_is_null(value);
-}
-
-static bool type_fits(const json_t *type, const json_t *value)
-{
-	bool fits =
-		type == NULL || (json_is_string(type) && has_type(json_string_value(type), value));
-
-	for (size_t i = 0; i < json_array_size(type); i++)
-		fits |= has_type(json_string_value(json_array_get(type, i)), value);
-	return fits;
-}
-
-static bool is_among(const json_t *words, const json_t *value)
-{
-	bool found = words == NULL;
-
-	for (size_t i = 0; i < json_array_size(words); i++)
-		found |= json_equal(json_array_get(words, i), value) == 1;
-	return found;
-}
-
-/* As much of JSON Schema as ours uses: type, enum, required, properties, items. */
-static void check_schema(const json_t *schema, json_t *value, const char *where)
-{
-	const json_t *required = json_object_get(schema, "required");
-	const json_t *properties = json_object_get(schema, "properties");
-	const char *key;
-	json_t *part;
-
-	CHECK_MSG(type_fits(json_object_get(schema, "type"), value), "%s has the wrong type",
-	          where);
-	CHECK_MSG(is_among(json_object_get(schema, "enum"), value), "%s is not listed", where);
-	for (size_t i = 0; i < json_array_size(required); i++) {
-		key = json_string_value(json_array_get(required, i));
-		CHECK_MSG(json_object_get(value, key) != NULL, "%s has no %s", where, key);
-	}
-	json_object_foreach(value, key, part)
-	{
-		CHECK_MSG(json_object_get(properties, key) != NULL || properties == NULL,
-		          "%s.%s is not in the schema", where, key);
-		check_schema(json_object_get(properties, key), part, key);
-	}
-	for (size_t i = 0; i < json_array_size(value); i++)
-		check_schema(json_object_get(schema, "items"), json_array_get(value, i), where);
-}
-
 TEST(report, json_follows_its_schema)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
@@ -151,7 +98,7 @@ TEST(report, json_follows_its_schema)
 	              "{\"files\":[{\"file\":\"a.c\",\"lines\":[],\"functions\":[]}]}");
 	CHECK_INT(report(&f, hostile_run(&f), "out"), ==, REPORT_PASS);
 	value = json_loads(fixture_read(&f, "out/report.json"), 0, NULL);
-	check_schema(schema, value, "report");
+	test_schema(schema, value, "report");
 	json_decref(value);
 	json_decref(schema);
 }

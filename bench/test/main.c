@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: MIT */
+#include <poolproof/harness/test.h>
+
+TEST_MAIN()
