@@ -111,14 +111,16 @@ static const struct bench_contender contenders[] = {
 	{ "poolproof", BENCH_OURS, "acquire and release, with everything on", NULL, NULL }, { 0 }
 };
 
-#define ROW(tag, words, n, t, c, kind, size)                                                     \
-	{                                                                                        \
-		"growth/" tag "-" #n, words ": " #n, BENCH_NS, t, c, kind, size, 0.5, contenders \
+#define ROW(tag, words, n, t, c, kind, size, weight)                                     \
+	{                                                                                \
+		"growth/" tag "-" #n, words ": " #n, BENCH_NS, t, c, kind, size, weight, \
+			contenders                                                       \
 	}
-#define CONNECTIONS_ROW(n) ROW("connections", "connections open", n, 1, n, CONNECTIONS, n)
-#define WAITERS_ROW(n) ROW("waiters", "threads that wait", n, n + 1, 1, WAITERS, n)
-#define STATEMENTS_ROW(n) ROW("statements", "statements cached", n, 1, 1, STATEMENTS, n)
-#define DATABASE_ROW(n) ROW("megabytes", "MiB of database", n, 1, 1, DATABASE, n *MEBIBYTE)
+#define CONNECTIONS_ROW(n) ROW("connections", "connections open", n, 1, n, CONNECTIONS, n, 0.5)
+/* Hundreds of threads take their time to come to rest. */
+#define WAITERS_ROW(n) ROW("waiters", "threads that wait", n, n + 1, 1, WAITERS, n, 3)
+#define STATEMENTS_ROW(n) ROW("statements", "statements cached", n, 1, 1, STATEMENTS, n, 0.5)
+#define DATABASE_ROW(n) ROW("megabytes", "MiB of database", n, 1, 1, DATABASE, n *MEBIBYTE, 0.5)
 
 static const struct bench_row rows[] = {
 	CONNECTIONS_ROW(1),   CONNECTIONS_ROW(4),    CONNECTIONS_ROW(16), CONNECTIONS_ROW(64),
