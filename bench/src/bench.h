@@ -138,14 +138,14 @@ struct bench_plan {
 /* rounds.c: measures, and writes folder/raw.jsonl. Returns an exit code; it has said why. */
 int bench_rounds(const struct bench_plan *plan);
 
-/* judge.c: what the lines of a raw.jsonl say. */
+/* evidence.c: what the lines of a raw.jsonl say. */
 struct bench_evidence;
 /* NULL: it is no such file; it has said why. */
 struct bench_evidence *bench_evidence_read(const char *path);
 void bench_evidence_free(struct bench_evidence *evidence);
 /* The row was measured, and its control says that the machine prefers one of two equal names. */
 bool bench_is_doubtful(const struct bench_evidence *evidence, const struct bench_row *row);
-/* report.json (bench-1.schema.json). */
+/* judge.c: report.json (bench-1.schema.json). */
 json_t *bench_report(const struct bench_evidence *evidence);
 
 /* print.c: the table of 80 columns; one line on stderr, which returns code. */

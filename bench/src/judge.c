@@ -1,283 +1,14 @@
 /*
- * judge.c - from raw figures to medians, ratios, goals and a verdict.
+ * judge.c - from what was measured to ratios, goals and a verdict.
  *
  * Everything here depends on raw.jsonl and the tables alone, so an old run can be judged again.
  */
 /* SPDX-License-Identifier: MIT */
-#include "bench.h"
+#include "evidence.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
-
-#include <poolproof/harness/stat.h>
-
-#define CONFIDENCE 0.95
-/* That any control of a run fails by chance; each has its share. */
-#define FALSE_ALARMS 0.01
-
-enum { SLOTS = BENCH_CONTENDERS_MAX + 1 /* Ours, again. */ };
-
-/* What one contender did in a row. */
-struct side {
-	const json_t *figures[HARNESS_ROUNDS_MAX]; /* NULL: failed, or not measured. */
-	const char *failed;
-};
-
-struct seen_row {
-	const struct bench_table *table;
-	const struct bench_row *row;
-	int take; /* Only the last one counts. */
-	struct side sides[SLOTS];
-	struct harness_interval control;
-};
-
-struct bench_evidence {
-	json_t *lines; /* All of them: figures point into it. */
-	const json_t *head, *tail;
-	unsigned rounds;
-	uint64_t seed;
-	struct seen_row *rows;
-	unsigned row_count;
-};
-
-/* --- Reading ----------------------------------------------------------------------------- */
-
-static struct seen_row *row_of(struct bench_evidence *e, const char *name)
-{
-	const struct bench_table *table = NULL;
-	const struct bench_row *row;
-	void *rows;
-
-	for (unsigned i = 0; i < e->row_count; i++)
-		if (strcmp(e->rows[i].row->name, name) == 0)
-			return &e->rows[i];
-	row = bench_row_find(name, &table);
-	rows = row != NULL ? realloc(e->rows, (e->row_count + 1) * sizeof *e->rows) : NULL;
-	if (rows == NULL)
-		return NULL;
-	e->rows = rows;
-	e->rows[e->row_count] = (struct seen_row){ .table = table, .row = row };
-	return &e->rows[e->row_count++];
-}
-
-static bool note(struct bench_evidence *e, const json_t *line)
-{
-	const char *name = json_string_value(json_object_get(line, "row"));
-	const char *contender = json_string_value(json_object_get(line, "contender"));
-	json_int_t round = json_integer_value(json_object_get(line, "round"));
-	int take = (int)json_integer_value(json_object_get(line, "take"));
-	struct seen_row *seen = name != NULL ? row_of(e, name) : NULL;
-	unsigned slot, count;
-
-	if (seen == NULL || contender == NULL || round < 0 || round >= e->rounds)
-		return false;
-	count = bench_contender_count(seen->row);
-	slot = strcmp(contender, BENCH_AGAIN) == 0 ? count
-	                                           : bench_contender_find(seen->row, contender);
-	if (slot == count && strcmp(contender, BENCH_AGAIN) != 0)
-		return false;
-	if (take > seen->take) {
-		memset(seen->sides, 0, sizeof seen->sides);
-		seen->take = take;
-	}
-	if (json_object_get(line, "failed") != NULL)
-		seen->sides[slot].failed = json_string_value(json_object_get(line, "failed"));
-	else
-		seen->sides[slot].figures[round] = json_object_get(line, "figures");
-	return true;
-}
-
-static bool read_head(struct bench_evidence *e, const json_t *line)
-{
-	e->head = line;
-	e->rounds = (unsigned)json_integer_value(json_object_get(line, "rounds"));
-	e->seed = (uint64_t)json_integer_value(json_object_get(line, "seed"));
-	return json_integer_value(json_object_get(line, "format")) == 1 && e->rounds >= 2 &&
-	       e->rounds <= HARNESS_ROUNDS_MAX;
-}
-
-static bool read_line(struct bench_evidence *e, const json_t *line)
-{
-	if (e->head == NULL)
-		return read_head(e, line);
-	if (json_object_get(line, "took_s") == NULL)
-		return note(e, line);
-	e->tail = line;
-	return true;
-}
-
-static bool read_lines(struct bench_evidence *e, FILE *in)
-{
-	char *text = NULL;
-	size_t text_size = 0;
-	bool well = true;
-	ssize_t size;
-
-	while (well && (size = getline(&text, &text_size, in)) > 0) {
-		json_t *line = json_loadb(text, (size_t)size, 0, NULL);
-
-		well = line != NULL && json_array_append_new(e->lines, line) == 0 &&
-		       read_line(e, line);
-	}
-	free(text);
-	return well && e->head != NULL;
-}
-
-static void control(const struct bench_evidence *e, struct seen_row *seen);
-
-struct bench_evidence *bench_evidence_read(const char *path)
-{
-	struct bench_evidence *e = calloc(1, sizeof *e);
-	FILE *in = fopen(path, "re");
-
-	if (e == NULL || in == NULL) {
-		bench_complain(0, "%s: %s", path, strerror(errno));
-		free(e);
-		if (in != NULL)
-			fclose(in);
-		return NULL;
-	}
-	e->lines = json_array();
-	if (!read_lines(e, in)) {
-		bench_complain(0, "%s:%zu: not a line of a benchmark of this version", path,
-		               json_array_size(e->lines));
-		bench_evidence_free(e);
-		e = NULL;
-	}
-	fclose(in);
-	for (unsigned i = 0; e != NULL && i < e->row_count; i++)
-		control(e, &e->rows[i]);
-	return e;
-}
-
-void bench_evidence_free(struct bench_evidence *evidence)
-{
-	if (evidence == NULL)
-		return;
-	json_decref(evidence->lines);
-	free(evidence->rows);
-	free(evidence);
-}
-
-/* --- Figures ----------------------------------------------------------------------------- */
-
-static double figure_in(const struct side *side, const char *name, unsigned round)
-{
-	const json_t *value = json_object_get(side->figures[round], name);
-
-	return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
-static void add_sparse(struct harness_histogram *to, const json_t *pairs)
-{
-	size_t i;
-	json_t *pair;
-
-	json_array_foreach(pairs, i, pair)
-	{
-		json_int_t slot = json_integer_value(json_array_get(pair, 0));
-		json_int_t count = json_integer_value(json_array_get(pair, 1));
-
-		if (slot < 0 || slot >= HARNESS_HISTOGRAM_SIZE || count < 0)
-			continue;
-		to->counts[slot] += (uint64_t)count;
-		to->count += (uint64_t)count;
-		to->end = to->end > slot ? to->end : (uint32_t)slot + 1;
-	}
-}
-
-/* "p99.9_us" and "max_us": of all these rounds' latencies together; NAN where there are too few
- * for it. */
-static double latency(const struct side *side, const char *name, const unsigned *rounds,
-                      unsigned count)
-{
-	static struct harness_histogram all;
-	double percentile = *name == 'm' ? 100 : strtod(name + 1, NULL);
-
-	harness_histogram_clear(&all);
-	for (unsigned i = 0; i < count; i++)
-		add_sparse(&all, json_object_get(side->figures[rounds[i]], "latency"));
-	if (all.count == 0 ||
-	    (percentile < 100 && (double)all.count * (1 - percentile / 100) < 10 - 1e-9))
-		return NAN;
-	return (double)harness_histogram_percentile(&all, percentile) / 1e3;
-}
-
-static bool is_latency(const char *name)
-{
-	size_t size = strlen(name);
-
-	return size > 3 && strcmp(name + size - 3, "_us") == 0;
-}
-
-/* Over these rounds; NAN when it failed in one. */
-static double value_of(const struct side *side, const char *name, const unsigned *rounds,
-                       unsigned count)
-{
-	double values[HARNESS_ROUNDS_MAX];
-
-	if (side->failed != NULL)
-		return NAN;
-	if (is_latency(name))
-		return latency(side, name, rounds, count);
-	for (unsigned i = 0; i < count; i++)
-		values[i] = figure_in(side, name, rounds[i]);
-	return harness_median(values, count);
-}
-
-struct comparison {
-	const struct side *ours, *theirs; /* theirs NULL: ours alone. */
-	const char *figure;
-};
-
-/* How many times better; harness_statistic_fn. */
-static double compare(void *context, const unsigned *rounds, unsigned count)
-{
-	const struct comparison *c = context;
-	double a = value_of(c->ours, c->figure, rounds, count), b;
-
-	if (c->theirs == NULL)
-		return a;
-	b = value_of(c->theirs, c->figure, rounds, count);
-	return bench_more_is_better(c->figure) ? a / b : b / a;
-}
-
-static struct harness_interval interval(const struct bench_evidence *e, const struct side *ours,
-                                        const struct side *theirs, const char *figure)
-{
-	struct comparison c = { ours, theirs, figure };
-
-	return harness_bootstrap(compare, &c, e->rounds, CONFIDENCE, e->seed);
-}
-
-static void control(const struct bench_evidence *e, struct seen_row *seen)
-{
-	const char *figure = bench_figures[seen->row->unit];
-	double a[HARNESS_ROUNDS_MAX], b[HARNESS_ROUNDS_MAX];
-
-	for (unsigned i = 0; i < e->rounds; i++) {
-		a[i] = figure_in(&seen->sides[0], figure, i);
-		b[i] = figure_in(&seen->sides[bench_contender_count(seen->row)], figure, i);
-	}
-	seen->control = harness_control(a, b, e->rounds, 1 - FALSE_ALARMS / e->row_count);
-}
-
-static bool control_holds(const struct seen_row *seen)
-{
-	return seen->control.low <= 1 && seen->control.high >= 1;
-}
-
-bool bench_is_doubtful(const struct bench_evidence *evidence, const struct bench_row *row)
-{
-	for (unsigned i = 0; i < evidence->row_count; i++)
-		if (evidence->rows[i].row == row)
-			return evidence->rows[i].control.low > 1 ||
-			       evidence->rows[i].control.high < 1;
-	return false;
-}
 
 /* --- The report -------------------------------------------------------------------------- */
 
@@ -316,12 +47,13 @@ static json_t *other_figures(const struct bench_evidence *e, const struct seen_r
 	{
 		if (json_is_number(value) && strcmp(name, bench_figures[seen->row->unit]) != 0)
 			json_object_set_new(json, name,
-			                    number(value_of(side, name, rounds, e->rounds)));
+			                    number(evidence_value(side, name, rounds, e->rounds)));
 	}
 	if (json_object_get(side->figures[0], "latency") != NULL)
 		for (unsigned i = 0; i < sizeof latencies / sizeof *latencies; i++)
-			json_object_set_new(json, latencies[i],
-			                    number(latency(side, latencies[i], rounds, e->rounds)));
+			json_object_set_new(
+				json, latencies[i],
+				number(evidence_latency(side, latencies[i], rounds, e->rounds)));
 	return json;
 }
 
@@ -339,10 +71,11 @@ static json_t *contender_json(const struct bench_evidence *e, const struct seen_
 		json_object_set_new(json, "failed", json_string(side->failed));
 		return json;
 	}
-	put_interval(json, interval(e, side, NULL, figure));
+	put_interval(json, evidence_compare(e, side, NULL, figure));
 	if (index > 0)
-		json_object_set_new(json, "ratio",
-		                    interval_json(interval(e, &seen->sides[0], side, figure)));
+		json_object_set_new(
+			json, "ratio",
+			interval_json(evidence_compare(e, &seen->sides[0], side, figure)));
 	json_object_set_new(json, "figures", other_figures(e, seen, side));
 	return json;
 }
@@ -352,7 +85,7 @@ static json_t *row_json(const struct bench_evidence *e, const struct seen_row *s
 	const struct bench_row *row = seen->row;
 	json_t *contenders = json_array(), *control_json = interval_json(seen->control);
 
-	json_object_set_new(control_json, "holds", json_boolean(control_holds(seen)));
+	json_object_set_new(control_json, "holds", json_boolean(evidence_control_holds(seen)));
 	for (unsigned i = 0; i < bench_contender_count(row); i++)
 		json_array_append_new(contenders, contender_json(e, seen, i));
 	return json_pack("{s:s, s:s, s:s, s:b, s:i, s:f, s:i, s:o, s:o}", "name", row->name,
@@ -418,10 +151,10 @@ static struct harness_interval slope(const struct bench_evidence *e, const struc
 		rows++;
 		for (unsigned r = 0; r < e->rounds; r++) {
 			x[count] = log2(row->size);
-			y[count++] = log(figure_in(side, bench_figures[row->unit], r));
+			y[count++] = log(evidence_figure(side, bench_figures[row->unit], r));
 		}
 	}
-	s = harness_slope(x, y, count, CONFIDENCE);
+	s = harness_slope(x, y, count, BENCH_CONFIDENCE);
 	free(x);
 	free(y);
 	*ret_rows = rows;
@@ -447,8 +180,8 @@ static bool weigh(const struct bench_evidence *e, const struct bench_goal *goal,
 		b = side_of(theirs, goal->against);
 	if (a == NULL || (goal->against != NULL && b == NULL))
 		return false;
-	*ret = interval(e, a, b,
-	                goal->figure != NULL ? goal->figure : bench_figures[ours->row->unit]);
+	*ret = evidence_compare(
+		e, a, b, goal->figure != NULL ? goal->figure : bench_figures[ours->row->unit]);
 	return true;
 }
 
@@ -554,7 +287,7 @@ json_t *bench_report(const struct bench_evidence *e)
 		json_object_set(report, from_head[i], json_object_get(e->head, from_head[i]));
 	json_object_set(report, "took_s", json_object_get(e->tail, "took_s"));
 	json_object_set(report, "stolen_percent", json_object_get(e->tail, "stolen_percent"));
-	json_object_set_new(report, "confidence", json_real(CONFIDENCE));
+	json_object_set_new(report, "confidence", json_real(BENCH_CONFIDENCE));
 	json_object_set_new(report, "goals", goals);
 	json_object_set_new(report, "tables", tables_json(e));
 	return report;

@@ -442,6 +442,8 @@ TEST(print, fits_into_80_columns)
 	report = judged(&p);
 	bench_print(out, report);
 	fclose(out);
+	CHECK_CONTAINS(text, "1.13 us");
+	CHECK_CONTAINS(text, "140 us");
 	for (char *at = strtok(text, "\n"); at != NULL; at = strtok(NULL, "\n"))
 		CHECK_MSG(strlen(at) <= 80, "%zu columns: %s", strlen(at), at);
 	free(text);

@@ -20,13 +20,13 @@ static bool holds(struct harness_interval i, double truth)
 
 TEST(stat, median_of_few)
 {
-	const double odd[] = { 9, 1, 5 }, even[] = { 4, 1, 3, 2 }, hole[] = { 1, NAN };
+	const double odd[] = { 9, 1, 5 }, even[] = { 4, 1, 3, 2 }, hole[] = { NAN, 1, 2 };
 
 	CHECK(near(harness_median(odd, 3), 5));
 	CHECK(near(odd[0], 9)); /* Its order stays. */
 	CHECK(near(harness_median(even, 4), 2.5));
 	CHECK(isnan(harness_median(odd, 0)));
-	CHECK(isnan(harness_median(hole, 2)));
+	CHECK(isnan(harness_median(hole, 3)));
 }
 
 TEST(stat, same_seed_same_interval)
@@ -103,6 +103,17 @@ TEST(stat, control_fires_when_it_should_and_not_else)
 	}
 	CHECK_MSG(false_alarms <= 0.01 * 20 * TRIALS && false_alarms > 0, "%u", false_alarms);
 	CHECK_INT(missed, ==, 0);
+}
+
+/* Of eight coins at most one falls the other way in 7 % of all throws, at most two in 29 %. */
+TEST(stat, control_is_between_order_statistics)
+{
+	const double a[] = { 5, 1, 7, 3, 8, 2, 6, 4 }, b[] = { 1, 1, 1, 1, 1, 1, 1, 1 };
+	struct harness_interval c = harness_control(a, b, 8, 0.9);
+
+	CHECK(near(c.value, 4.5) && near(c.low, 2) && near(c.high, 7));
+	c = harness_control(a, b, 8, 0.95);
+	CHECK(near(c.low, 1) && near(c.high, 8));
 }
 
 /* Of five rounds even unanimity is chance once in sixteen times. */

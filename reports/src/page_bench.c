@@ -266,6 +266,15 @@ static size_t columns(struct bench *b, const json_t *row, const char ***ret)
 	return count;
 }
 
+/* Median, and the interval's ends. */
+static void bounds(struct bench *b, const char *figure, const json_t *interval)
+{
+	static const char *const names[] = { "value", "low", "high" };
+
+	for (int i = 0; i < 3; i++)
+		cell(b, "class=\"n\"", quantity(b, figure, number_of(interval, names[i])));
+}
+
 static void row_table(struct bench *b, const json_t *row)
 {
 	const json_t *control = json_object_get(row, "control");
@@ -283,15 +292,11 @@ static void row_table(struct bench *b, const json_t *row)
 	fputs("</tr></thead><tbody>\n", b->out);
 	json_array_foreach(json_object_get(row, "contenders"), i, c)
 	{
-		static const char *const bounds[] = { "value", "low", "high" };
-
 		fputs("<tr><th scope=\"row\">", b->out);
 		report_escape(b->out, text_of(c, "name"));
 		report_element(b->out, "div", "class=\"quiet\"", text_of(c, "about"));
 		fputs("</th>", b->out);
-		for (int k = 0; k < 3; k++)
-			cell(b, "class=\"n\"",
-			     quantity(b, text_of(row, "figure"), number_of(c, bounds[k])));
+		bounds(b, text_of(row, "figure"), c);
 		cell(b, "class=\"n\"", i == 0 ? "" : bounded(b, json_object_get(c, "ratio")));
 		for (size_t k = 0; k < count; k++)
 			cell(b, "class=\"n\"",
@@ -326,6 +331,26 @@ static bool alike(const json_t *a, const json_t *b)
 	       strncmp(text_of(a, "name"), text_of(b, "name"), size) == 0;
 }
 
+static void growing_table(struct bench *b, const json_t *rows, size_t first, size_t end)
+{
+	fputs("<details><summary>The numbers</summary><div class=\"wide\"><table><thead><tr>"
+	      "<th scope=\"col\">row</th><th scope=\"col\" class=\"n\">median</th>"
+	      "<th scope=\"col\" class=\"n\">from</th><th scope=\"col\" class=\"n\">to</th>"
+	      "<th scope=\"col\" class=\"n\">control</th></tr></thead><tbody>\n",
+	      b->out);
+	for (size_t i = first; i < end; i++) {
+		const json_t *row = json_array_get(rows, i);
+
+		fputs("<tr>", b->out);
+		report_element(b->out, "th", "scope=\"row\"", text_of(row, "about"));
+		bounds(b, text_of(row, "figure"),
+		       json_array_get(json_object_get(row, "contenders"), 0));
+		cell(b, "class=\"n\"", bounded(b, json_object_get(row, "control")));
+		fputs("</tr>\n", b->out);
+	}
+	fputs("</tbody></table></div></details>\n", b->out);
+}
+
 /* Returns the first row that is not of this kind any more. */
 static size_t growing_rows(struct bench *b, const json_t *rows, size_t first)
 {
@@ -343,6 +368,7 @@ static size_t growing_rows(struct bench *b, const json_t *rows, size_t first)
 		                     text_of(one, "name") + stem(text_of(one, "name")) + 1));
 	}
 	report_bars_write(b->out, &bars);
+	growing_table(b, rows, first, i);
 	return i;
 }
 

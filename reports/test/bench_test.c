@@ -132,6 +132,7 @@ TEST(bench, page_says_all_that_was_measured)
 		"which is not to be trusted",
 		"2.50 ms",
 		"3.50 ms",
+		"things: 16</th>",
 		"14 rounds",
 		"95 % intervals",
 		"4,096",
