@@ -120,7 +120,7 @@ struct bench_load {
 	unsigned count; /* Operations of a call: more than one where one is shorter than a clock. */
 	bool latencies; /* Each call is timed. */
 };
-/* Writes the figures per_s and ns (of one operation in all threads together: seconds by
+/* Writes the figures operations, per_s and ns (of one operation in all threads together: seconds by
  * operations), fairness (slowest thread by fastest), and the latencies. */
 void bench_run(struct bench_measurement *m, const struct bench_load *load);
 

@@ -130,6 +130,7 @@ static void say(struct bench_measurement *m, const struct thread *threads, doubl
 	if (done == 0)
 		bench_cannot("%s, %s: nothing was done in %.3f s", m->row->name, m->contender->name,
 		             seconds);
+	bench_figure(m, "operations", (double)done);
 	bench_figure(m, "per_s", (double)done / seconds);
 	bench_figure(m, "ns", seconds * 1e9 / (double)done);
 	if (m->row->threads > 1)

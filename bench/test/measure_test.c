@@ -49,6 +49,8 @@ TEST(measure, counts_operations)
 	struct bench_measurement m = measured(1, 0.1, 1000000, 100);
 
 	CHECK(number(&m, "per_s") > 0 && number(&m, "per_s") <= 102000);
+	CHECK(number(&m, "operations") >= (double)(100 * (latencies(&m) - 1)));
+	CHECK(number(&m, "operations") <= (double)(100 * latencies(&m)));
 	CHECK(number(&m, "per_s") * number(&m, "ns") > 0.999e9 &&
 	      number(&m, "per_s") * number(&m, "ns") < 1.001e9);
 	CHECK(json_object_get(m.figures, "fairness") == NULL);
@@ -73,5 +75,6 @@ TEST(measure, waits_for_the_first_and_keeps_the_longest)
 
 	CHECK(number(&m, "per_s") > 0 && number(&m, "per_s") < 4);
 	CHECK_INT(latencies(&m), ==, 2);
+	CHECK_INT(atomic_load(&calls), ==, 3); /* The first was to grow warm. */
 	json_decref(m.figures);
 }
