@@ -23,16 +23,24 @@
 #include <poolproof/harness/machine.h>
 #include <poolproof/harness/stat.h>
 
-/* What starting and ending a process, and opening what it measures, takes, about. */
-#define OVERHEAD_S 0.05
+/* At least so long is measured, however little time is left. */
+#define SHORTEST_S 0.01
 
 struct rounds {
 	const struct bench_plan *plan;
 	FILE *raw;
 	char work[PATH_MAX]; /* Emptied after each measurement. */
-	double unit_s;       /* Of weight 1. */
 	unsigned take;       /* 1: what is measured again. */
 	uint64_t start_ns;
+
+	/* How time is shared out; anew before each round, so that all take what was asked for, and
+	 * the same for everybody within a round. */
+	double weights; /* Of all that is measured in a round. */
+	double unit_s;  /* Of weight 1, what goes before and after included. */
+	/* Starting and ending a process, opening what it measures: of the last round. */
+	double overhead_s;
+	double measured_s; /* In this round, growing warm included. */
+	unsigned measured; /* ... and how often. */
 };
 
 static int remove_one(const char *path, const struct stat *s, int type, struct FTW *where)
@@ -104,17 +112,20 @@ static json_t *measure(struct rounds *r, const struct bench_row *row,
                        const struct bench_contender *contender, unsigned round, char *why,
                        size_t why_size)
 {
-	double seconds = (weight(row) * r->unit_s - OVERHEAD_S) / 1.1;
+	double seconds = (weight(row) * r->unit_s - r->overhead_s) / 1.1;
 	int ends[2];
 	pid_t child;
 
+	seconds = seconds > SHORTEST_S ? seconds : SHORTEST_S;
+	r->measured_s += 1.1 * seconds;
+	r->measured++;
 	if (pipe2(ends, O_CLOEXEC) != 0 || (child = fork()) < 0) {
 		snprintf(why, why_size, "%s", strerror(errno));
 		return NULL;
 	}
 	if (child == 0) {
 		dup2(ends[1], STDOUT_FILENO);
-		become(r, row, contender, seconds > 0.01 ? seconds : 0.01, round);
+		become(r, row, contender, seconds, round);
 	}
 	close(ends[1]);
 	return line_of(ends[0], child, why, why_size);
@@ -154,18 +165,38 @@ static bool measure_row(struct rounds *r, const struct bench_row *row, unsigned 
 	return true;
 }
 
-static void progress(const struct rounds *r, unsigned round)
+static double elapsed_s(const struct rounds *r)
 {
-	fprintf(stderr, "bench: round %u of %u after %.0f s\n", round + 1, r->plan->rounds,
-	        (double)(bench_now_ns() - r->start_ns) / 1e9);
+	return (double)(bench_now_ns() - r->start_ns) / 1e9;
+}
+
+/* Before a round: what is left is for it and those after it. */
+static void share_out(struct rounds *r, unsigned round)
+{
+	double left = r->plan->seconds - elapsed_s(r);
+
+	r->unit_s = left / (r->plan->rounds - round) / r->weights;
+	r->measured_s = 0;
+	r->measured = 0;
+}
+
+static void book_overhead(struct rounds *r, double took_s)
+{
+	if (r->measured > 0)
+		r->overhead_s = (took_s - r->measured_s) / r->measured;
 }
 
 /* Rows that are wanted; of the second take, those whose control did not hold in the first. */
 static bool measure_rows(struct rounds *r, const struct bench_evidence *doubts)
 {
 	for (unsigned round = 0; round < r->plan->rounds; round++) {
-		if (doubts == NULL)
-			progress(r, round);
+		double begin = elapsed_s(r);
+
+		if (doubts == NULL) {
+			fprintf(stderr, "bench: round %u of %u after %.0f s\n", round + 1,
+			        r->plan->rounds, begin);
+			share_out(r, round);
+		}
 		for (unsigned t = 0; bench_tables[t] != NULL; t++)
 			for (unsigned i = 0; i < bench_tables[t]->row_count; i++) {
 				const struct bench_row *row = &bench_tables[t]->rows[i];
@@ -175,6 +206,8 @@ static bool measure_rows(struct rounds *r, const struct bench_evidence *doubts)
 				    !measure_row(r, row, round))
 					return false;
 			}
+		if (doubts == NULL)
+			book_overhead(r, elapsed_s(r) - begin);
 	}
 	return true;
 }
@@ -250,22 +283,20 @@ int bench_rounds(const struct bench_plan *plan)
 {
 	struct harness_machine_time before = harness_machine_time_read();
 	struct rounds r = { .plan = plan, .start_ns = bench_now_ns() };
-	double sum = weight_of_all(plan);
 	char path[PATH_MAX];
 	bool well;
 
-	if (sum <= 0)
+	r.weights = weight_of_all(plan);
+	if (r.weights <= 0)
 		return bench_complain(2, "no row has \"%s\" in its name; --list tells them",
 		                      plan->rows);
-	r.unit_s = plan->seconds / plan->rounds / sum;
 	if (!open_all(&r, path, sizeof path))
 		return 4;
 	well = measure_rows(&r, NULL);
 	if (well)
 		well = measure_doubtful_again(&r, path);
-	say_line(r.raw,
-	         json_pack("{s:f, s:f}", "took_s", (double)(bench_now_ns() - r.start_ns) / 1e9,
-	                   "stolen_percent", harness_stolen_percent(before)));
+	say_line(r.raw, json_pack("{s:f, s:f}", "took_s", elapsed_s(&r), "stolen_percent",
+	                          harness_stolen_percent(before)));
 	fclose(r.raw);
 	*strrchr(r.work, '/') = '\0';
 	nftw(r.work, remove_one, 16, FTW_DEPTH | FTW_PHYS);
