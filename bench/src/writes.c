@@ -85,6 +85,26 @@ static enum pp_status insert(struct pp_lease *lease, void *context)
 	return write_rows(job->state, stmt, job->thread) == SQLITE_DONE ? PP_OK : PP_SQLITE;
 }
 
+static void write_as(struct write_state *state, unsigned thread, bool any_thread)
+{
+	struct pp_transaction options = { .any_thread = any_thread };
+	struct job job = { state, thread };
+	struct pp_error error;
+
+	if (pp_write(state->own, &options, insert, &job, NULL, &error) != PP_OK)
+		bench_cannot("pp_write: %s", error.message);
+}
+
+static void own_write(struct write_state *state, unsigned thread)
+{
+	write_as(state, thread, false);
+}
+
+static void any_write(struct write_state *state, unsigned thread)
+{
+	write_as(state, thread, true);
+}
+
 static void transact_write(struct write_state *state, unsigned thread)
 {
 	struct job job = { state, thread };
@@ -124,9 +144,15 @@ static void measure(struct bench_measurement *m)
 	bench_run(m, &(struct bench_load){ write_some, &w, 1, true });
 }
 
+static const struct writer writer_own = { ours_open, own_write };
+static const struct writer writer_any = { ours_open, any_write };
 static const struct writer writer_transact = { ours_open, transact_write };
 
 static const struct bench_contender contenders[] = {
+	{ "poolproof", BENCH_OURS, "pp_write(): a commit for many, each callback in its own thread",
+	  &writer_own, NULL },
+	{ "any-thread", BENCH_OURS, "the same, callbacks in any of these threads", &writer_any,
+	  NULL },
 	{ "transact", BENCH_OURS, "pp_transact(): a commit each, in turn", &writer_transact, NULL },
 	{ "timeout", BENCH_PEER,
 	  "a handle for each thread, BEGIN IMMEDIATE, sqlite3_busy_timeout()", &writer_timeout,
@@ -150,11 +176,11 @@ static const struct bench_row rows[] = {
 	ROW(SMALL, "full-", 1, WRITE_SMALL, 4),
 	ROW(SMALL, "full-", 2, WRITE_SMALL, 3),
 	ROW(SMALL, "full-", 8, WRITE_SMALL, 3),
-	ROW(SMALL, "full-", 32, WRITE_SMALL, 4),
-	ROW(NORMAL, "normal-", 1, WRITE_SMALL | WRITE_NORMAL, 3),
-	ROW(NORMAL, "normal-", 2, WRITE_SMALL | WRITE_NORMAL, 3),
-	ROW(NORMAL, "normal-", 8, WRITE_SMALL | WRITE_NORMAL, 3),
-	ROW(NORMAL, "normal-", 32, WRITE_SMALL | WRITE_NORMAL, 3),
+	ROW(SMALL, "full-", 32, WRITE_SMALL, 8),
+	ROW(NORMAL, "normal-", 1, WRITE_SMALL | WRITE_NORMAL, 2),
+	ROW(NORMAL, "normal-", 2, WRITE_SMALL | WRITE_NORMAL, 2),
+	ROW(NORMAL, "normal-", 8, WRITE_SMALL | WRITE_NORMAL, 2),
+	ROW(NORMAL, "normal-", 32, WRITE_SMALL | WRITE_NORMAL, 2),
 	ROW("one row of 16 KiB, synchronous=FULL", "large-", 32, WRITE_LARGE, 3),
 	ROW("ten rows, synchronous=FULL", "ten-", 32, WRITE_TEN, 3),
 	ROW("one row, and one transaction in a hundred takes 2 ms, synchronous=FULL", "slow-", 32,

@@ -51,7 +51,8 @@ static struct quick quick(const char *options)
 	return q;
 }
 
-static const char *const rows[] = { "lending/wait-8", "writes/full-2", "growth/statements-10" };
+static const char *const rows[] = { "lending/wait-8", "writes/full-2", "reads/each-1",
+	                            "statements/read", "growth/statements-10" };
 
 TEST_ROWS(quick, measures_every_table, sizeof rows / sizeof *rows)
 {

@@ -32,8 +32,7 @@ static struct pretence *pretend(struct pretence *p, unsigned rounds, const char 
 	CHECK(mkdir(p->path, 0700) == 0);
 	strcat(p->path, "/poolproof-bench");
 	out = fopen(p->path, "w");
-	fprintf(out,
-	        "#!/bin/sh\nc=%s/$4; n=$(wc -c <$c 2>/dev/null || echo 0); printf x >>$c\n%s\n",
+	fprintf(out, "#!/bin/sh\nc=%s/$4; n=$(cat $c 2>/dev/null | wc -c); printf x >>$c\n%s\n",
 	        p->folder, script);
 	fclose(out);
 	CHECK(chmod(p->path, 0700) == 0);
