@@ -37,6 +37,7 @@
 #include "probes.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <stdio.h>
 
 enum {
@@ -455,6 +456,13 @@ static enum then pass(struct pp_pool *pool, struct batch *b, struct member *m,
 	if (lost)
 		doom(b, cause);
 	member_settle(pool, b, m);
+	if (!b->full && pool->group.head == NULL && pool->group.inside > b->count) {
+		/* Those of the group before are on their way back: woken, and not yet here. To let
+		 * them run once costs less than a commit of their own. */
+		pthread_mutex_unlock(&pool->group.mutex);
+		sched_yield();
+		pthread_mutex_lock(&pool->group.mutex);
+	}
 	next = next_take(pool, b);
 	if (next != NULL) {
 		then = next->options->any_thread ? THEN_RUN : THEN_SLEEP;

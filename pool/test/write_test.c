@@ -2,6 +2,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "group.h"
 
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 enum { MODES = 2 }; /* In the caller's own thread; with any_thread. */
 
 TEST_ROWS(write, alone_is_a_transaction_without_a_savepoint, MODES)
@@ -82,6 +86,66 @@ TEST_ROWS(write, tells_each_what_it_did, MODES)
 	}
 	CHECK_INT(stats(f.pool).groups, ==, 1);
 	CHECK_INT(rows_in(f.pool), ==, 2);
+}
+
+/* In this program libc's function is this one: a thread can do something when it yields. */
+static _Thread_local void (*at_yield)(struct call *call);
+static _Thread_local struct call *at_yield_call;
+
+int sched_yield(void)
+{
+	void (*act)(struct call * call) = at_yield;
+
+	at_yield = NULL;
+	if (act != NULL)
+		act(at_yield_call);
+	return (int)syscall(SYS_sched_yield);
+}
+
+static void come_now(struct call *call)
+{
+	call_start(call);
+	WAIT_FOR(stats(call->pool).write.waiting == 1);
+}
+
+static enum pp_status expect_a_yield(struct pp_lease *lease, void *context)
+{
+	struct call *call = context;
+
+	at_yield = come_now;
+	at_yield_call = call->context;
+	return run_sql(lease, call);
+}
+
+/* Somebody is inside and does not wait yet: he gets a chance to come before the commit. */
+TEST_ROWS(write, lets_those_come_who_are_on_their_way, MODES)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct call late = { .pool = f.pool, .options.any_thread = row == 1 };
+	struct call call = { .pool = f.pool, .work = expect_a_yield, .context = &late };
+
+	f.pool->group.take_ns = UINT64_C(1) << 60;
+	group_enter(f.pool);
+	call_run(&call);
+	group_exit(f.pool);
+	calls_join(&late, 1);
+	must(call.status, &call.error);
+	must(late.status, &late.error);
+	CHECK_INT(stats(f.pool).groups, ==, 1);
+	CHECK_INT(rows_in(f.pool), ==, 2);
+}
+
+/* Alone it has nobody to wait for. */
+TEST(write, alone_does_not_yield)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct call late = { .pool = f.pool };
+	struct call call = { .pool = f.pool, .work = expect_a_yield, .context = &late };
+
+	call_run(&call);
+	must(call.status, &call.error);
+	CHECK(at_yield != NULL);
+	at_yield = NULL;
 }
 
 TEST(write, takes_so_many_and_no_more)

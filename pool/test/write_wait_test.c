@@ -158,6 +158,32 @@ TEST(waiting, ends_with_the_pool)
 	CHECK_INT(closing.residue_bytes, ==, 0);
 }
 
+/* A wake-up in the moment between its last look and its sleep is not lost: it would sleep for ever.
+ */
+TEST(waiting, member_misses_no_cancel)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct call leader = { 0 };
+	struct pp_lease lease = { 0 };
+
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, &leader, 1, false);
+	for (unsigned round = 0; round < 1000 / slowness(); round++) {
+		struct pp_token token = { 0 };
+		struct call call = { .pool = f.pool,
+			             .options.deadline = pp_with_token(PP_FOREVER, &token) };
+
+		call_start(&call);
+		while (atomic_load(&f.pool->group.waiting) == 0)
+			;
+		pp_cancel(&token);
+		pthread_join(call.thread, NULL);
+		CHECK_INT(call.status, ==, PP_CANCELLED);
+	}
+	pp_release(&lease);
+	calls_join(&leader, 1);
+}
+
 /* --- While it runs -------------------------------------------------------------------------- */
 
 static const struct {
@@ -436,19 +462,20 @@ static void *close_and_say_so(void *context)
 	return NULL;
 }
 
-/* As the kernel says. */
-static bool is_asleep(int thread)
+/* In a system call whose first argument lies in there, as the kernel says. */
+static bool sleeps_in(int thread, const void *place, size_t size)
 {
-	char path[64], state = '?';
+	char path[64];
+	unsigned long number, address = 0;
 	FILE *file;
+	bool told;
 
-	snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", thread);
 	file = fopen(path, "r");
-	if (file == NULL || fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
-		state = '?';
+	told = file != NULL && fscanf(file, "%lu %lx", &number, &address) == 2;
 	if (file != NULL)
 		fclose(file);
-	return state == 'S';
+	return told && address - (uintptr_t)place < size;
 }
 
 /* All connections are back, and a call is still somewhere inside: the closer sleeps until it is
@@ -462,7 +489,8 @@ TEST(close, waits_for_a_call_that_is_in_no_line)
 	group_enter(f.pool);
 	thread = thread_start(close_and_say_so, &c);
 	WAIT_FOR(atomic_load(&f.pool->lanes[1].slots[0].state) == SLOT_CLOSED);
-	WAIT_FOR(atomic_load(&c.done) || is_asleep(atomic_load(&c.thread)));
+	WAIT_FOR(atomic_load(&c.done) || sleeps_in(atomic_load(&c.thread), &f.pool->group.changed,
+	                                           sizeof f.pool->group.changed));
 	CHECK(!atomic_load(&c.done));
 	group_exit(f.pool);
 	pthread_join(thread, NULL);
