@@ -78,20 +78,21 @@ enum pp_status lease_refused(const struct pp_lease *lease, const char *doing,
 
 /* --- Borrowing --------------------------------------------------------------------------- */
 
+/* Released one by one: who sees one of them sees the generation before it (frames_copy). */
 static void note_caller(struct slot *slot, void *caller)
 {
 	void *frames[PP_FRAMES_MAX];
 	int frame_count;
 
 	if (!slot->connection.pool->config.backtraces) {
-		atomic_store_explicit(&slot->frames[0], caller, memory_order_relaxed);
-		atomic_store_explicit(&slot->frame_count, 1, memory_order_relaxed);
+		atomic_store_explicit(&slot->frames[0], caller, memory_order_release);
+		atomic_store_explicit(&slot->frame_count, 1, memory_order_release);
 		return;
 	}
 	frame_count = backtrace(frames, PP_FRAMES_MAX);
 	for (int i = 0; i < frame_count; i++)
-		atomic_store_explicit(&slot->frames[i], frames[i], memory_order_relaxed);
-	atomic_store_explicit(&slot->frame_count, (unsigned)frame_count, memory_order_relaxed);
+		atomic_store_explicit(&slot->frames[i], frames[i], memory_order_release);
+	atomic_store_explicit(&slot->frame_count, (unsigned)frame_count, memory_order_release);
 }
 
 enum pp_status slot_open(struct slot *slot, struct pp_deadline until, struct pp_error *error)
@@ -310,10 +311,12 @@ void lease_hand_over(struct pp_lease *lease, const struct pp_token *token, void 
 	struct slot *slot = lease->slot;
 
 	tell_back(lease->pool, slot, lease->generation);
+	/* For a moment it is nobody's: what is written now is not the last one's. seq_cst, as at
+	 * the release: see size_quarantine(). */
+	atomic_store(&slot->generation, lease->generation + 1);
 	lease->generation += 2;
 	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
 	note_caller(slot, caller);
-	/* seq_cst as at the release: see size_quarantine(). */
 	atomic_store(&slot->generation, lease->generation);
 	connection_lend(&slot->connection, token, lease->generation);
 }

@@ -594,6 +594,14 @@ TEST_ROWS(stuck, commit_is_waited_for, MODES)
 	CHECK_INT(rows_in(f.pool), ==, 3);
 }
 
+static void *call_from_elsewhere(void *context)
+{
+	struct call *call = context;
+
+	call->status = pp_write(call->pool, &call->options, call->work, call, NULL, &call->error);
+	return NULL;
+}
+
 /* Told of while it runs, and when it is through although the lease goes on. */
 TEST_ROWS(overdue, member_is_told_of_by_itself, MODES)
 {
@@ -607,14 +615,20 @@ TEST_ROWS(overdue, member_is_told_of_by_itself, MODES)
 		{ .work = wait_inside, .context = &second, .options.deadline = PP_FOREVER },
 	};
 	struct pp_lease lease = { 0 };
+	void *caller;
 
 	acquire_elsewhere(f.pool, PP_WRITE, &lease);
-	calls_line_up(&f, calls, 2, row == 1);
+	calls_line_up(&f, calls, 1, row == 1);
+	calls[1].pool = f.pool;
+	calls[1].options.any_thread = row == 1;
+	calls[1].thread = thread_start(call_from_elsewhere, &calls[1]);
+	WAIT_FOR(stats(f.pool).write.waiting == 2);
 	pp_release(&lease);
 	WAIT_FOR(atomic_load(&first.reached));
 	later(&f, 1100);
 	CHECK_INT(told(&diary, PP_EVENT_LEASE_OVERDUE), ==, 1);
 	CHECK_INT(diary.last[PP_EVENT_LEASE_OVERDUE].connection.thread, ==, calls[0].thread_number);
+	caller = diary.last[PP_EVENT_LEASE_OVERDUE].frames[0];
 	atomic_store(&first.open, true);
 	WAIT_FOR(atomic_load(&second.reached));
 	CHECK_INT(told(&diary, PP_EVENT_LEASE_BACK), ==, 1);
@@ -622,6 +636,8 @@ TEST_ROWS(overdue, member_is_told_of_by_itself, MODES)
 	CHECK_INT(told(&diary, PP_EVENT_LEASE_OVERDUE), ==, 1); /* Its own time counts. */
 	later(&f, 300);
 	CHECK_INT(told(&diary, PP_EVENT_LEASE_OVERDUE), ==, 2);
+	CHECK_INT(diary.last[PP_EVENT_LEASE_OVERDUE].frame_count, ==, 1);
+	CHECK(diary.last[PP_EVENT_LEASE_OVERDUE].frames[0] != caller);
 	atomic_store(&second.open, true);
 	calls_join(calls, 2);
 	CHECK_INT(told(&diary, PP_EVENT_LEASE_BACK), ==, 2);
