@@ -148,7 +148,10 @@ bool bench_is_doubtful(const struct bench_evidence *evidence, const struct bench
 /* judge.c: report.json (bench-1.schema.json). */
 json_t *bench_report(const struct bench_evidence *evidence);
 
-/* print.c: the table of 80 columns; one line on stderr, which returns code. */
+/* print.c: of an object; "" and NAN where it has none. */
+const char *bench_text(const json_t *object, const char *name);
+double bench_number(const json_t *object, const char *name);
+/* The table of 80 columns; one line on stderr, which returns code. */
 void bench_print(FILE *out, const json_t *report);
 int bench_complain(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -21,11 +21,11 @@
 
 #include <apr_general.h>
 #include <apr_reslist.h>
-#include <zdb.h>
 
 #include <poolproof/pool.h>
 
 #include "bare.h"
+#include "libzdb.h"
 #include "raw.h"
 
 enum shape { CYCLES, WAITING, SPIKE };
@@ -100,26 +100,12 @@ static void alone_cycles(void *pool, unsigned thread, unsigned count)
 
 static void *libzdb_open(const char *path, unsigned least, unsigned most)
 {
-	char text[4200];
-	ConnectionPool_T pool;
-
-	snprintf(text, sizeof text, "sqlite://%s", path);
-	pool = ConnectionPool_new(URL_new(text));
-	ConnectionPool_setInitialConnections(pool, (int)least);
-	ConnectionPool_setMaxConnections(pool, (int)most);
-	TRY ConnectionPool_start(pool);
-	ELSE bench_cannot("libzdb: %s", Exception_frame.message);
-	END_TRY;
-	return pool;
+	return libzdb_start(path, "", least, most);
 }
 
 static void *libzdb_acquire(void *pool)
 {
-	Connection_T connection;
-
-	while ((connection = ConnectionPool_getConnection(pool)) == NULL)
-		sched_yield(); /* It does not wait. */
-	return connection;
+	return libzdb_borrow(pool);
 }
 
 static void libzdb_release(void *pool, void *lent)

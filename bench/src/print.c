@@ -18,14 +18,14 @@ int bench_complain(int code, const char *format, ...)
 	return code;
 }
 
-static const char *text_of(const json_t *object, const char *name)
+const char *bench_text(const json_t *object, const char *name)
 {
 	const char *text = json_string_value(json_object_get(object, name));
 
 	return text != NULL ? text : "";
 }
 
-static double number_of(const json_t *object, const char *name)
+double bench_number(const json_t *object, const char *name)
 {
 	const json_t *value = json_object_get(object, name);
 
@@ -71,9 +71,10 @@ static const char *bounded(const json_t *interval, char *text, size_t text_size)
 {
 	char a[32], b[32], c[32];
 
-	snprintf(text, text_size, "%s [%s %s]", digits(number_of(interval, "value"), a, sizeof a),
-	         digits(number_of(interval, "low"), b, sizeof b),
-	         digits(number_of(interval, "high"), c, sizeof c));
+	snprintf(text, text_size, "%s [%s %s]",
+	         digits(bench_number(interval, "value"), a, sizeof a),
+	         digits(bench_number(interval, "low"), b, sizeof b),
+	         digits(bench_number(interval, "high"), c, sizeof c));
 	return text;
 }
 
@@ -86,9 +87,9 @@ static const json_t *best_peer(const json_t *row)
 
 	json_array_foreach(json_object_get(row, "contenders"), i, contender)
 	{
-		double value = number_of(contender, "value"), than = number_of(best, "value");
+		double value = bench_number(contender, "value"), than = bench_number(best, "value");
 
-		if (strcmp(text_of(contender, "kind"), "peer") == 0 && !isnan(value) &&
+		if (strcmp(bench_text(contender, "kind"), "peer") == 0 && !isnan(value) &&
 		    (best == NULL || (more ? value > than : value < than)))
 			best = contender;
 	}
@@ -99,16 +100,16 @@ static void print_row(FILE *out, const json_t *row)
 {
 	const json_t *ours = json_array_get(json_object_get(row, "contenders"), 0);
 	const json_t *peer = best_peer(row);
-	const char *figure = text_of(row, "figure");
+	const char *figure = bench_text(row, "figure");
 	char a[32], b[32], c[128] = "", name[64] = "";
 
 	if (peer != NULL) {
-		snprintf(name, sizeof name, "%s %s", text_of(peer, "name"),
-		         quantity(figure, number_of(peer, "value"), b, sizeof b));
+		snprintf(name, sizeof name, "%s %s", bench_text(peer, "name"),
+		         quantity(figure, bench_number(peer, "value"), b, sizeof b));
 		bounded(json_object_get(peer, "ratio"), c, sizeof c);
 	}
-	fprintf(out, "%-25s %9s  %-22s %s%s\n", text_of(row, "name"),
-	        quantity(figure, number_of(ours, "value"), a, sizeof a), name, c,
+	fprintf(out, "%-25s %9s  %-22s %s%s\n", bench_text(row, "name"),
+	        quantity(figure, bench_number(ours, "value"), a, sizeof a), name, c,
 	        json_is_true(json_object_get(json_object_get(row, "control"), "holds")) ? ""
 	                                                                                : " ?");
 }
@@ -117,16 +118,16 @@ static void print_goal(FILE *out, const json_t *goal)
 {
 	char left[96], value[128], limit[32];
 
-	snprintf(left, sizeof left, "%s %s: %s", text_of(goal, "row"), text_of(goal, "ours"),
-	         text_of(goal, "text"));
+	snprintf(left, sizeof left, "%s %s: %s", bench_text(goal, "row"), bench_text(goal, "ours"),
+	         bench_text(goal, "text"));
 	bounded(goal, value, sizeof value);
 	if (strlen(left) > 46)
 		fprintf(out, "%s\n%46s", left, "");
 	else
 		fprintf(out, "%-46s", left);
-	fprintf(out, " %-18s%s%-4s %s%s\n", value, text_of(goal, "relation"),
-	        digits(number_of(goal, "limit"), limit, sizeof limit), text_of(goal, "result"),
-	        json_is_true(json_object_get(goal, "sure")) ? "" : "?");
+	fprintf(out, " %-18s%s%-4s %s%s\n", value, bench_text(goal, "relation"),
+	        digits(bench_number(goal, "limit"), limit, sizeof limit),
+	        bench_text(goal, "result"), json_is_true(json_object_get(goal, "sure")) ? "" : "?");
 }
 
 void bench_print(FILE *out, const json_t *report)
@@ -140,8 +141,8 @@ void bench_print(FILE *out, const json_t *report)
 		json_array_foreach(json_object_get(table, "rows"), i, row) print_row(out, row);
 	fprintf(out, "\n%-46s %-18s%s\n", "goal", "value [95 %]", "limit");
 	json_array_foreach(json_object_get(report, "goals"), i, goal) print_goal(out, goal);
-	fprintf(out, "\n%s%s%s\n", text_of(verdict, "result"),
-	        *text_of(verdict, "reason") != '\0' ? ": " : "", text_of(verdict, "reason"));
+	fprintf(out, "\n%s%s%s\n", bench_text(verdict, "result"),
+	        *bench_text(verdict, "reason") != '\0' ? ": " : "", bench_text(verdict, "reason"));
 	fprintf(out, "?: equals differ on this machine (row); the interval holds the "
 	             "limit (goal).\n");
 }

@@ -3,11 +3,9 @@
 #include "writes.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 
-#include <zdb.h>
-
+#include "libzdb.h"
 #include "raw.h"
 
 /* A handle with its statements. */
@@ -153,21 +151,14 @@ const struct writer writer_fifo = { one_open, fifo_write };
 
 /* --- libzdb ------------------------------------------------------------------------------ */
 
-/* Parameters of its URL become pragmas; it begins DEFERRED, and keeps no statements. */
+/* It begins DEFERRED, and keeps no statements. */
 static void libzdb_open(struct write_state *state)
 {
-	char text[4300];
-	ConnectionPool_T pool;
+	char parameters[64];
 
-	snprintf(text, sizeof text, "sqlite://%s?synchronous=%s&busy_timeout=%d", state->path,
+	snprintf(parameters, sizeof parameters, "?synchronous=%s&busy_timeout=%d",
 	         state->synchronous, RAW_BUSY_MS);
-	pool = ConnectionPool_new(URL_new(text));
-	ConnectionPool_setInitialConnections(pool, (int)state->threads);
-	ConnectionPool_setMaxConnections(pool, (int)state->threads);
-	TRY ConnectionPool_start(pool);
-	ELSE bench_cannot("libzdb: %s", Exception_frame.message);
-	END_TRY;
-	state->own = pool;
+	state->own = libzdb_start(state->path, parameters, state->threads, state->threads);
 }
 
 /* false: it threw, busy most likely, and all is rolled back. */
@@ -202,12 +193,11 @@ static bool libzdb_try(const struct write_state *state, Connection_T connection,
 
 static void libzdb_write(struct write_state *state, unsigned thread)
 {
-	Connection_T connection;
 	bool well = false;
 
 	while (!well) {
-		while ((connection = ConnectionPool_getConnection(state->own)) == NULL)
-			sched_yield();
+		Connection_T connection = libzdb_borrow(state->own);
+
 		well = libzdb_try(state, connection, thread);
 		Connection_close(connection); /* Rolls back what is open. */
 	}

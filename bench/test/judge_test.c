@@ -101,18 +101,7 @@ static json_t *judged(struct planted *p)
 	return report;
 }
 
-static double number_of(const json_t *object, const char *name)
-{
-	const json_t *value = json_object_get(object, name);
-
-	return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
-static const char *text_of(const json_t *object, const char *name)
-{
-	return json_string_value(json_object_get(object, name));
-}
-
+/* against "": of ours alone. */
 static const json_t *goal_of(const json_t *report, const char *row, const char *ours,
                              const char *against)
 {
@@ -121,12 +110,9 @@ static const json_t *goal_of(const json_t *report, const char *row, const char *
 
 	json_array_foreach(json_object_get(report, "goals"), i, goal)
 	{
-		const char *than = text_of(goal, "against");
-
-		if (strcmp(text_of(goal, "row"), row) == 0 &&
-		    strcmp(text_of(goal, "ours"), ours) == 0 &&
-		    (than == NULL ? against == NULL
-		                  : against != NULL && strcmp(than, against) == 0))
+		if (strcmp(bench_text(goal, "row"), row) == 0 &&
+		    strcmp(bench_text(goal, "ours"), ours) == 0 &&
+		    strcmp(bench_text(goal, "against"), against) == 0)
 			return goal;
 	}
 	return NULL;
@@ -146,7 +132,7 @@ static const json_t *contender_of(const json_t *row, const char *name)
 
 	json_array_foreach(json_object_get(row, "contenders"), i, c)
 	{
-		if (strcmp(text_of(c, "name"), name) == 0)
+		if (strcmp(bench_text(c, "name"), name) == 0)
 			return c;
 	}
 	return NULL;
@@ -156,7 +142,7 @@ static void check_exit(const json_t *report, int code, const char *reason)
 {
 	const json_t *verdict = json_object_get(report, "verdict");
 
-	CHECK_CONTAINS(text_of(verdict, "reason"), reason);
+	CHECK_CONTAINS(bench_text(verdict, "reason"), reason);
 	CHECK_INT(json_integer_value(json_object_get(verdict, "exit")), ==, code);
 }
 
@@ -177,11 +163,11 @@ TEST(judge, ratios_are_of_the_same_rounds)
 	lending(&p, "lending/1", 20);
 	report = judged(&p);
 	libzdb = contender_of(row_of(report, 0, 0), "libzdb");
-	CHECK(near(number_of(libzdb, "value"), 1000 * (1 + 2 / 15.0)));
-	CHECK(number_of(libzdb, "low") < number_of(libzdb, "value"));
-	CHECK(near(number_of(json_object_get(libzdb, "ratio"), "value"), 50));
-	CHECK(near(number_of(json_object_get(libzdb, "ratio"), "low"), 50));
-	CHECK(near(number_of(json_object_get(libzdb, "ratio"), "high"), 50));
+	CHECK(near(bench_number(libzdb, "value"), 1000 * (1 + 2 / 15.0)));
+	CHECK(bench_number(libzdb, "low") < bench_number(libzdb, "value"));
+	CHECK(near(bench_number(json_object_get(libzdb, "ratio"), "value"), 50));
+	CHECK(near(bench_number(json_object_get(libzdb, "ratio"), "low"), 50));
+	CHECK(near(bench_number(json_object_get(libzdb, "ratio"), "high"), 50));
 	json_decref(report);
 }
 
@@ -197,11 +183,12 @@ TEST(judge, of_rates_more_is_better)
 	figure(&p, name, "apr", "per_s", 600);
 	figure(&p, name, "mutex", "per_s", 300);
 	report = judged(&p);
-	CHECK(near(number_of(json_object_get(contender_of(row_of(report, 0, 0), "libzdb"), "ratio"),
+	CHECK(near(
+		bench_number(json_object_get(contender_of(row_of(report, 0, 0), "libzdb"), "ratio"),
 	                     "value"),
-	           3));
-	CHECK(near(number_of(json_object_get(contender_of(row_of(report, 0, 0), "apr"), "ratio"),
-	                     "value"),
+		3));
+	CHECK(near(bench_number(json_object_get(contender_of(row_of(report, 0, 0), "apr"), "ratio"),
+	                        "value"),
 	           0.5));
 	json_decref(report);
 }
@@ -264,12 +251,12 @@ TEST(judge, limits_hold_for_the_value_and_sureness_for_the_interval)
 	/* 36 ns, in disturbed rounds up to 45.6: the median is 40.8, past 40, and not surely. */
 	lending(&p, "lending/1", 36);
 	report = judged(&p);
-	goal = goal_of(report, "lending/1", "poolproof", NULL);
-	CHECK_STR(text_of(goal, "result"), "MISSED");
+	goal = goal_of(report, "lending/1", "poolproof", "");
+	CHECK_STR(bench_text(goal, "result"), "MISSED");
 	CHECK(json_is_false(json_object_get(goal, "sure")));
-	CHECK(near(number_of(goal, "value"), 36 * (1 + 2 / 15.0)));
-	goal = goal_of(report, "lending/1", "alone", NULL);
-	CHECK_STR(text_of(goal, "result"), "MET");
+	CHECK(near(bench_number(goal, "value"), 36 * (1 + 2 / 15.0)));
+	goal = goal_of(report, "lending/1", "alone", "");
+	CHECK_STR(bench_text(goal, "result"), "MET");
 	CHECK(json_is_true(json_object_get(goal, "sure")));
 	json_decref(report);
 }
@@ -283,7 +270,8 @@ TEST(judge, goals_reach_into_other_rows)
 	lending(&p, "lending/1", 20);
 	lending(&p, "lending/2", 10);
 	report = judged(&p);
-	CHECK(near(number_of(goal_of(report, "lending/2", "poolproof", "poolproof"), "value"), 2));
+	CHECK(near(bench_number(goal_of(report, "lending/2", "poolproof", "poolproof"), "value"),
+	           2));
 	check_exit(report, 0, "");
 	json_decref(report);
 }
@@ -310,9 +298,9 @@ TEST(judge, a_peer_that_failed_leaves_its_goal_open)
 	line(&p, "lending/1", "libzdb", 3, "\"failed\":\"Segmentation fault\"");
 	report = judged(&p);
 	libzdb = contender_of(row_of(report, 0, 0), "libzdb");
-	CHECK_STR(text_of(libzdb, "failed"), "Segmentation fault");
+	CHECK_STR(bench_text(libzdb, "failed"), "Segmentation fault");
 	CHECK(json_object_get(libzdb, "value") == NULL);
-	CHECK_STR(text_of(goal_of(report, "lending/1", "poolproof", "libzdb"), "result"),
+	CHECK_STR(bench_text(goal_of(report, "lending/1", "poolproof", "libzdb"), "result"),
 	          "UNKNOWN");
 	check_exit(report, 3, "1 of 4 goals could not be judged");
 	json_decref(report);
@@ -358,10 +346,10 @@ TEST(judge, percentiles_are_of_all_rounds_together)
 	figures = json_object_get(contender_of(row_of(report, 0, 0), found->contenders[0].name),
 	                          "figures");
 	/* 11,186 + 112 + 14 values: the 99th is among the first, of 99.9 the rank is 11,301. */
-	CHECK(near(number_of(figures, "p50_us"), 0.5));
-	CHECK(near(number_of(figures, "p99_us"), 1.5));
-	CHECK(near(number_of(figures, "p99.9_us"), 2.0));
-	CHECK(near(number_of(figures, "max_us"), 2.0));
+	CHECK(near(bench_number(figures, "p50_us"), 0.5));
+	CHECK(near(bench_number(figures, "p99_us"), 1.5));
+	CHECK(near(bench_number(figures, "p99.9_us"), 2.0));
+	CHECK(near(bench_number(figures, "max_us"), 2.0));
 	json_decref(report);
 }
 
@@ -379,8 +367,8 @@ TEST(judge, a_percentile_of_too_few_is_none)
 	report = judged(&p);
 	figures = json_object_get(contender_of(row_of(report, 0, 0), found->contenders[0].name),
 	                          "figures");
-	CHECK(near(number_of(figures, "p99_us"), 0.5));
-	CHECK(isnan(number_of(figures, "p99.9_us")));
+	CHECK(near(bench_number(figures, "p99_us"), 0.5));
+	CHECK(isnan(bench_number(figures, "p99.9_us")));
 	json_decref(report);
 }
 
@@ -398,10 +386,10 @@ TEST(judge, slopes_are_per_doubling)
 		figure(&p, name, BENCH_AGAIN, "ns", 20 * pow(1.03, log2(size)));
 	}
 	report = judged(&p);
-	goal = goal_of(report, "growth/connections-", "poolproof", NULL);
+	goal = goal_of(report, "growth/connections-", "poolproof", "");
 	CHECK(goal != NULL);
-	CHECK(fabs(number_of(goal, "value") - 3) < 0.5);
-	CHECK(number_of(goal, "low") <= 3 && number_of(goal, "high") >= 3);
+	CHECK(fabs(bench_number(goal, "value") - 3) < 0.5);
+	CHECK(bench_number(goal, "low") <= 3 && bench_number(goal, "high") >= 3);
 	json_decref(report);
 }
 

@@ -66,9 +66,7 @@ static json_t *lines_of(const struct pretence *p)
 
 static const char *word(const json_t *lines, size_t i, const char *name)
 {
-	const char *text = json_string_value(json_object_get(json_array_get(lines, i), name));
-
-	return text != NULL ? text : "";
+	return bench_text(json_array_get(lines, i), name);
 }
 
 static int number(const json_t *lines, size_t i, const char *name)
