@@ -124,7 +124,8 @@ void error_pool(struct pp_error *error, struct pp_pool *pool)
 			if (atomic_load_explicit(&slot->state, memory_order_relaxed) != SLOT_LEASED)
 				continue;
 			error->leased++;
-			oldest = since < oldest ? since : oldest;
+			if (since != 0)
+				oldest = since < oldest ? since : oldest;
 			error->memory_bytes +=
 				account_bytes(atomic_load(&slot->connection.account));
 		}

@@ -235,7 +235,8 @@ struct slot {
 	/* Odd while lent. Relaxed where the holder reads it; released when since_ms and the rest
 	 * are this lease's, acquired by who looks at another's. */
 	atomic_uint_least64_t generation;
-	atomic_uint_least64_t since_ms; /* Coarse time of the last lending or return. Relaxed. */
+	/* Coarse time of the last lending or return; 0: the keeper has not met it yet. Relaxed. */
+	atomic_uint_least64_t since_ms;
 	atomic_uint_least64_t acquires; /* Relaxed: written by the holder. */
 	atomic_int holder;              /* Thread, by the kernel's number; 0 none. Relaxed. */
 	atomic_uint fate; /* enum fate: set under keep_mutex, obeyed at the release. seq_cst. */
@@ -248,7 +249,6 @@ struct slot {
 	/* The generations that the watchdog has warned of and interrupted, and when it did: its
 	 * own, but a release asks whether it was warned of. Relaxed. */
 	atomic_uint_least64_t warned;
-	atomic_uint_least64_t seen; /* The generation that the watchdog has met lent. Relaxed. */
 	uint64_t interrupted, interrupted_ms;
 	struct connection connection;
 };
@@ -528,6 +528,16 @@ static inline unsigned slot_id(const struct pp_pool *pool, const struct slot *sl
 	return (unsigned)(slot - pool->lanes[PP_WRITE - PP_READ].slots);
 }
 
+/* Since when the slot is as it is; the keeper's, who notes it where he is the first to ask. */
+static inline uint64_t slot_since(struct slot *slot, uint64_t now_ms)
+{
+	uint64_t since = atomic_load_explicit(&slot->since_ms, memory_order_relaxed);
+
+	if (since == 0)
+		atomic_store_explicit(&slot->since_ms, now_ms, memory_order_relaxed);
+	return since != 0 ? since : now_ms;
+}
+
 static inline unsigned lane_used(const struct lane *lane)
 {
 	return atomic_load_explicit(&lane->used, memory_order_relaxed);
@@ -621,8 +631,8 @@ void pressure_root_set(const char *root);
 void watchdog_interrupt(struct pp_pool *pool, struct slot *slot, uint64_t generation,
                         const char *why);
 void watchdog_interrupt_all(struct pp_pool *pool, const char *why);
-/* The generation of a slot that is lent, and since when; 0: it is not. Any thread. */
-uint64_t slot_lent(const struct slot *slot, uint64_t *ret_since_ms);
+/* The generation of a slot that is lent; 0: it is not. Any thread. */
+uint64_t slot_lent(const struct slot *slot);
 /* Bytes of the pool and its connections. */
 uint64_t pool_bytes(struct pp_pool *pool);
 

@@ -106,6 +106,13 @@ enum pp_status slot_open(struct slot *slot, struct pp_deadline until, struct pp_
 	return PP_OK;
 }
 
+/* A clock is 7 ns, of 40: where a thread looks all the time, it notes when it first meets a lease.
+ */
+static uint64_t since_ms(const struct pp_pool *pool)
+{
+	return pool->config.keeper == PP_KEEPER_MANUAL ? clock_coarse_ms() : 0;
+}
+
 /* What was lost is there again: how long that took. */
 static void book_recovery(struct pp_pool *pool)
 {
@@ -131,7 +138,7 @@ static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot, struct 
 	}
 	generation = atomic_load_explicit(&slot->generation, memory_order_relaxed) + 1;
 	acquires = atomic_load_explicit(&slot->acquires, memory_order_relaxed) + 1;
-	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
+	atomic_store_explicit(&slot->since_ms, since_ms(pool), memory_order_relaxed);
 	atomic_store_explicit(&slot->acquires, acquires, memory_order_relaxed);
 	atomic_store_explicit(&slot->holder, thread_number(), memory_order_relaxed);
 	slot->lent_ns = acquires % HOLD_SAMPLED == 1 ? clock_ns() : 0;
@@ -353,9 +360,7 @@ void lease_release(struct pp_lease *lease)
 		held--;
 	atomic_store_explicit(&slot->holder, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->connection.current_sql, NULL, memory_order_relaxed);
-	/* A shorter lease ended when it began, as far as idle times go: a clock is 7 ns. */
-	if (atomic_load_explicit(&slot->seen, memory_order_relaxed) == lease->generation)
-		atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
+	atomic_store_explicit(&slot->since_ms, since_ms(pool), memory_order_relaxed);
 	atomic_store(&slot->generation, lease->generation + 1); /* See size_quarantine(). */
 	*lease = (struct pp_lease){ 0 };
 	if (atomic_load(&slot->fate) != FATE_KEEP)

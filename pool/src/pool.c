@@ -355,7 +355,6 @@ static void slot_init(struct slot *slot)
 	atomic_store(&slot->since_ms, 0);
 	atomic_store(&slot->acquires, 0);
 	atomic_store(&slot->warned, 0);
-	atomic_store(&slot->seen, 0);
 	atomic_store(&slot->holder, 0);
 	atomic_store(&s->hits, 0);
 	atomic_store(&s->misses, 0);

@@ -209,7 +209,7 @@ static uint64_t shrink(struct pp_pool *pool, uint64_t now_ms)
 		return UINT64_MAX;
 	for (unsigned i = lane_used(lane); i-- > 0 && size > least;) {
 		struct slot *slot = &lane->slots[i];
-		uint64_t since = atomic_load_explicit(&slot->since_ms, memory_order_relaxed);
+		uint64_t since = slot_since(slot, now_ms);
 
 		if (!at_once && now_ms < since + idle_ms) {
 			due = since + idle_ms < due ? since + idle_ms : due;

@@ -157,7 +157,8 @@ void slot_describe(struct pp_pool *pool, struct slot *slot, struct pp_connection
 		.bytes = account_bytes(atomic_load(&slot->connection.account)),
 		.thread = atomic_load_explicit(&slot->holder, memory_order_relaxed),
 	};
-	ret->since_ms = now - get(&slot->since_ms);
+	ret->since_ms = get(&slot->since_ms);
+	ret->since_ms = ret->since_ms != 0 ? now - ret->since_ms : 0;
 	if (atomic_load_explicit(&slot->open, memory_order_relaxed))
 		ret->age_ms = now - get(&slot->connection.opened_ms);
 	connection_sql(&slot->connection, ret->sql, sizeof ret->sql);

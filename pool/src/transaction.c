@@ -535,6 +535,5 @@ enum pp_status pp_read(struct pp_pool *pool, const struct pp_transaction *option
 		                 (int)o.lane, o.attempts_max);
 	o.lane = PP_READ;
 	o.attempts_max = 1;
-	return transact(pool, &o, "read", __builtin_return_address(0), work, context,
-	                reterr_error);
+	return transact(pool, &o, "read", __builtin_return_address(0), work, context, reterr_error);
 }

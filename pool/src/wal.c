@@ -109,7 +109,6 @@ static struct slot *oldest_reader(struct pp_pool *pool, uint64_t now_ms, uint64_
                                   uint64_t *ret_since_ms)
 {
 	struct slot *oldest = NULL;
-	uint64_t lent_ms;
 
 	*ret_generation = 0;
 	*ret_since_ms = now_ms + 1;
@@ -117,7 +116,7 @@ static struct slot *oldest_reader(struct pp_pool *pool, uint64_t now_ms, uint64_
 		for (unsigned i = lane_used(&pool->lanes[l]); i-- > 0;) {
 			struct slot *slot = &pool->lanes[l].slots[i];
 			uint64_t since = load(&slot->connection.snapshot_ms);
-			uint64_t generation = slot_lent(slot, &lent_ms);
+			uint64_t generation = slot_lent(slot);
 
 			if (since == 0 || since >= *ret_since_ms || generation == 0)
 				continue;

@@ -10,11 +10,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
 
-uint64_t slot_lent(const struct slot *slot, uint64_t *ret_since_ms)
+enum { LOOK_MS_MIN = 10 };
+
+uint64_t slot_lent(const struct slot *slot)
 {
 	uint64_t generation = atomic_load_explicit(&slot->generation, memory_order_acquire);
 
-	*ret_since_ms = atomic_load_explicit(&slot->since_ms, memory_order_relaxed);
 	if (atomic_load(&slot->state) != SLOT_LEASED || generation % 2 == 0 ||
 	    atomic_load(&slot->generation) != generation)
 		return 0;
@@ -31,13 +32,13 @@ void watchdog_interrupt(struct pp_pool *pool, struct slot *slot, uint64_t genera
 
 void watchdog_interrupt_all(struct pp_pool *pool, const char *why)
 {
-	uint64_t since, generation;
+	uint64_t generation;
 
 	for (unsigned l = 0; l < LANES; l++)
 		for (unsigned i = lane_used(&pool->lanes[l]); i-- > 0;) {
 			struct slot *slot = &pool->lanes[l].slots[i];
 
-			generation = slot_lent(slot, &since);
+			generation = slot_lent(slot);
 			if (generation != 0)
 				watchdog_interrupt(pool, slot, generation, why);
 		}
@@ -55,9 +56,8 @@ static void warn(struct pp_pool *pool, struct slot *slot, uint64_t generation, u
 static uint64_t watch(struct pp_pool *pool, struct slot *slot, uint64_t now_ms)
 {
 	const struct pp_config *c = &pool->config;
-	uint64_t since, generation = slot_lent(slot, &since), due = UINT64_MAX;
+	uint64_t generation = slot_lent(slot), since = slot_since(slot, now_ms), due = UINT64_MAX;
 
-	atomic_store_explicit(&slot->seen, generation, memory_order_relaxed);
 	if (generation == 0 || atomic_load(&slot->fate) == FATE_QUARANTINED)
 		return UINT64_MAX;
 	if (c->lease_warn_ms != PP_NEVER && slot->warned != generation) {
@@ -83,10 +83,20 @@ static uint64_t watch(struct pp_pool *pool, struct slot *slot, uint64_t now_ms)
 	return due;
 }
 
+/* A lease's age counts from the first look at it. */
+static uint64_t between_looks_ms(const struct pp_config *c)
+{
+	uint64_t shortest = c->lease_max_ms < c->lease_warn_ms ? c->lease_max_ms : c->lease_warn_ms;
+
+	return shortest / 4 < LOOK_MS_MIN ? LOOK_MS_MIN
+	       : shortest / 4 > UPKEEP_MS ? UPKEEP_MS
+	                                  : shortest / 4;
+}
+
 /* A lease that is lent from now on becomes overdue without anybody being told. */
 uint64_t watchdog_keep(struct pp_pool *pool, uint64_t now_ms)
 {
-	uint64_t due = now_ms + UPKEEP_MS;
+	uint64_t due = now_ms + between_looks_ms(&pool->config);
 
 	for (unsigned l = 0; l < LANES; l++)
 		for (unsigned i = lane_used(&pool->lanes[l]); i-- > 0;) {

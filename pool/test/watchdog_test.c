@@ -178,7 +178,7 @@ TEST(watchdog, leaves_the_next_lease_its_successor)
 	CHECK_INT(stats(f.pool).write.connections, ==, 1);
 }
 
-/* It has looked while nothing was lent: not before an upkeep's time it will look again. */
+/* It has looked while nothing was lent, and will look again later. */
 static bool watchdog_sleeps(struct pp_pool *pool)
 {
 	uint64_t due_ms;
@@ -186,7 +186,7 @@ static bool watchdog_sleeps(struct pp_pool *pool)
 	pthread_mutex_lock(&pool->keep_mutex);
 	due_ms = pool->keeper.due_ms[0];
 	pthread_mutex_unlock(&pool->keep_mutex);
-	return due_ms > clock_coarse_ms() + UPKEEP_MS / 2;
+	return due_ms > clock_coarse_ms();
 }
 
 /* Nobody pokes it: it looks by itself, also after nothing was lent. */
@@ -201,6 +201,57 @@ TEST(watchdog, does_not_fall_asleep)
 	before = stats(f.pool).overdue; /* The fixture's own lease may have been. */
 	acquire(f.pool, PP_READ, &lease);
 	WAIT_FOR(stats(f.pool).overdue > before);
+	pp_release(&lease);
+}
+
+static uint64_t looks_again_in_ms(struct pp_config config)
+{
+	CLEANUP(fixture_close) struct fixture f = manual(config, NULL);
+	uint64_t due_ms;
+
+	CHECK_INT(pp_keep(f.pool, &due_ms), ==, PP_OK);
+	return due_ms;
+}
+
+/* A lease's age counts from the first look at it: often enough for the limits, and not more often.
+ */
+TEST(watchdog, looks_four_times_in_the_shortest_limit)
+{
+	uint64_t due_ms = looks_again_in_ms((struct pp_config){ .lease_warn_ms = 2000 });
+
+	CHECK(due_ms > 400 && due_ms <= 500);
+	due_ms = looks_again_in_ms((struct pp_config){ .lease_max_ms = 1000 });
+	CHECK(due_ms > 150 && due_ms <= 250);
+	due_ms = looks_again_in_ms((struct pp_config){ .lease_max_ms = 4 });
+	CHECK(due_ms <= 10);
+	due_ms = looks_again_in_ms((struct pp_config){ .lease_warn_ms = 3600000 });
+	CHECK(due_ms > 900 && due_ms <= UPKEEP_MS);
+}
+
+static bool is_met(const struct pp_lease *lease)
+{
+	return atomic_load(&lease_slot(lease)->since_ms) != 0;
+}
+
+/* Lending reads no clock where a thread looks: it notes when it first meets a lease. */
+TEST(watchdog, meets_a_lease_that_nobody_has_timed)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1, .lease_warn_ms = 40 });
+	struct pp_connection connections[4];
+	struct pp_lease lease = { 0 };
+	struct pp_error error;
+	unsigned count;
+
+	acquire(f.pool, PP_READ, &lease);
+	WAIT_FOR(is_met(&lease));
+	clock_travel_ms(30000);
+	WAIT_FOR(stats(f.pool).overdue >= 1);
+	must(pp_connections_read(f.pool, connections, 4, &count), NULL);
+	CHECK(connections[count - 1].since_ms >= 30000);
+	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_NO_WAIT, &(struct pp_lease){ 0 }, &error), ==,
+	          PP_TIMEOUT);
+	CHECK_INT(error.oldest_lease_ms, >=, 30000);
 	pp_release(&lease);
 }
 

@@ -284,8 +284,8 @@ struct pp_config {
 	                        * 1..PP_NEVER. Default 30000. */
 	enum pp_health health; /* Default PP_HEALTH_FILE. */
 	enum pp_file_change on_file_change; /* Default PP_FILE_TRIP. */
-	unsigned lease_warn_ms;             /* A lease so old is reported (PP_EVENT_LEASE_OVERDUE),
-	                                     * 1..PP_NEVER. Default 60000. */
+	unsigned lease_warn_ms;    /* A lease so old, since upkeep first met it, is reported,
+	                            * 1..PP_NEVER. Default 60000. */
 	unsigned lease_max_ms;     /* What runs on a lease so old is interrupted, and when it is not
 	                            * back lease_grace_ms later another connection takes its place,
 	                            * 1..PP_NEVER. Default PP_NEVER. */
@@ -684,12 +684,13 @@ struct pp_connection {
 	enum pp_connection_state state;
 	uint64_t id;     /* Of the slot, from 0: the same in events. */
 	uint64_t age_ms; /* Since it was opened. */
-	uint64_t
-		since_ms; /* Since it was last lent; idle, given back (or up to a second before). */
-	uint64_t uses;    /* Leases of the slot. */
-	uint64_t bytes;   /* Live; 0 without accounts. */
-	int thread;       /* Kernel's number of the holder; 0: nobody. */
-	char sql[192];    /* What the holder runs or prepared last; empty: nothing. */
+	/* Since it was last lent or, idle, given back: as upkeep first met it, up to a second
+	 * later, where the pool has a thread. */
+	uint64_t since_ms;
+	uint64_t uses;  /* Leases of the slot. */
+	uint64_t bytes; /* Live; 0 without accounts. */
+	int thread;     /* Kernel's number of the holder; 0: nobody. */
+	char sql[192];  /* What the holder runs or prepared last; empty: nothing. */
 };
 
 /* At most max of them; ret_count says how many there are. Any thread. Fails with PP_FORKED. */
