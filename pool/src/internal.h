@@ -9,7 +9,7 @@
  *     registry_mutex (pool.c)   the table: which file is whose, reference counts, states
  *     line.mutex (line.c)       one line's waiters; of two lines the first one's first. lines[0]'s
  *                               also registering statements (statement.c)
- *     group.mutex (write.c)     who waits for a group, and what has become of its members
+ *     group.mutex (group.c)     who waits for a group, and what has become of its members
  *     accounts_mutex (memory.c) the states of accounts
  * No call into SQLite happens under any of them but keep_mutex, which acquire, release and
  * transactions never take: who holds it keeps only upkeep waiting. Two more, in pp_setup() and
@@ -411,7 +411,7 @@ struct batch {
 	atomic_bool leads;
 };
 
-/* write.c: those who share a commit. All under mutex but the atomics. */
+/* group.c: those who share a commit. All under mutex but the atomics. */
 struct group {
 	pthread_mutex_t mutex;
 	struct member *head, *tail; /* Who waits to be taken, in the order in which they came. */
@@ -737,7 +737,7 @@ enum pp_status transaction_run(struct pp_pool *pool, const struct pp_transaction
                                attempt_fn *first, void *caller, pp_work *work, void *context,
                                struct pp_error *reterr_error);
 
-/* --- write.c: several writes in one commit -------------------------------------------------- */
+/* --- group.c, write.c: several writes in one commit ----------------------------------------- */
 
 void group_init(struct group *group);
 /* Wake who waits with this token, or (NULL) everybody, to look again. */

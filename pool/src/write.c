@@ -1,311 +1,28 @@
 /*
  * write.c - group commit: writes of several threads in one transaction.
  *
- * A call of pp_write() is a member. Who comes when nobody leads leads: he acquires the writer as
- * anybody does, by the line, and with it begins a batch. In it members run one after the other, the
- * first one straight inside BEGIN IMMEDIATE and the others in a savepoint each (two levels of
- * transaction.c), until nobody waits any more or the batch has its fill. Who runs has the baton:
- * the connection, and the right to call SQLite on it. He takes the next member out of those who
- * wait; a member with any_thread he runs himself, to another one he hands the baton and goes to
- * sleep. Who finds nobody commits, gives the writer back, tells the first of those who came
- * meanwhile to lead, and wakes all whose work has been committed.
- *
- * To know before reading, what a member is, and who may change that:
- *
- *     WAITING     in the chain of those who wait. Taken by who has the baton, told to lead by who
- *                 finishes a batch; or it leaves by itself: deadline, token, closing.
- *     LEADING     has to acquire the writer.
- *     RUNNING     has the baton.
- *     CARRIED     its callback is run by another thread, which has the baton.
- *     RAN         its work is done and stands in its batch's chain. By itself it leaves only when
- * the batch is past its time: that dooms the batch, whose work it cannot take back. COMMITTING  the
- * batch takes nobody any more and nobody may leave it: the finisher's. DONE        the caller's
- * again. The last thing that is written: the member is gone then.
- *
- * States are changed under group.mutex, but for the finisher's COMMITTING to DONE; they are read by
- * the member without it (acquire: what was written into the member before is seen), which sleeps on
- * the state as on a futex. Who is to look again gets POKED added to it, so a wake-up that comes
- * before he sleeps is not lost. SQLite is never called under the mutex. What is in a batch besides
- * the chain belongs to the baton, which is passed under the mutex.
+ * To know before reading, what group.c says of members and their states. Who comes when nobody
+ * leads leads: he acquires the writer as anybody does, by the line, and with it begins a batch. In
+ * it members run one after the other, the first one straight inside BEGIN IMMEDIATE and the others
+ * in a savepoint each (the levels of transaction.c), until nobody waits any more or the batch has
+ * its fill. Who has the baton takes the next one out of those who wait: a member with any_thread he
+ * runs himself, to another one he hands the baton, and goes to sleep. Who finds nobody commits,
+ * gives the writer back, tells the first of those who came meanwhile to lead, and wakes all whose
+ * work has been committed.
  *
  * Whatever ends the transaction before its COMMIT (the rollback hook and autocommit tell), and a
  * COMMIT that fails, leaves no member acknowledged: each is run again by itself, as pp_transact()
  * does it, in its own thread.
  */
 /* SPDX-License-Identifier: MIT */
-#include "internal.h"
+#include "member.h"
 #include "probes.h"
 
 #include <assert.h>
 #include <sched.h>
-#include <stdio.h>
 
-enum {
-	MEMBERS_MAX = 128,
-	GROUP_NS = 5000000, /* For taking members: more of them would wait for those before. */
-	COMMIT_NS =
-		50000000 /* A commit gets as long, whatever the deadline of one of its members. */
-};
-
-enum state { WAITING, LEADING, RUNNING, CARRIED, RAN, COMMITTING, DONE, POKED = 8 };
-
-struct member {
-	const struct pp_transaction *options;
-	pp_work *work;
-	void *context, *caller;
-	int thread;
-	uint64_t since_ns;
-
-	atomic_uint state;
-	struct member *next; /* In the chain of those who wait, or of those who ran. */
-	/* Written by who runs it or finishes its batch, before the state that tells. */
-	struct batch *batch;
-	uint64_t bound_ns; /* RAN: it does not leave before. */
-	enum pp_status status;
-	bool undone; /* By others; error says why. */
-	struct pp_error error;
-};
-
-void group_init(struct group *group)
-{
-	pthread_mutex_lock(&group->mutex);
-	group->head = group->tail = NULL;
-	group->led = false;
-	group->inside = group->pausing = 0;
-	group->take_max = MEMBERS_MAX;
-	group->take_ns = GROUP_NS;
-	group->counts = (struct lane_counts){ 0 };
-	atomic_store(&group->waiting, 0);
-	atomic_store(&group->closing, false);
-	for (unsigned i = 0; i < WRITER_SLOTS; i++)
-		atomic_store(&group->batches[i].leads, false);
-	pthread_mutex_unlock(&group->mutex);
-}
-
-/* --- Chains and states; the mutex is held, but where it says otherwise ---------------------- */
-
-static void enqueue(struct group *group, struct member *m)
-{
-	if (group->tail != NULL)
-		group->tail->next = m;
-	else
-		group->head = m;
-	group->tail = m;
-	group->counts.waiting++;
-	group->counts.waits++;
-	atomic_fetch_add(&group->waiting, 1); /* Before it looks at its token. */
-}
-
-static void dequeue(struct pp_pool *pool, struct member *m, uint64_t now)
-{
-	struct group *group = &pool->group;
-	struct member **link = &group->head, *before = NULL;
-	uint64_t waited = now - m->since_ns;
-
-	while (*link != m) {
-		before = *link;
-		link = &before->next;
-	}
-	*link = m->next;
-	if (group->tail == m)
-		group->tail = before;
-	m->next = NULL;
-	group->counts.waiting--;
-	group->counts.wait_ns_total += waited;
-	if (waited > group->counts.wait_ns_max)
-		group->counts.wait_ns_max = waited;
-	atomic_fetch_sub(&group->waiting, 1);
-	histogram_note(pool, PP_HISTOGRAM_WAIT, waited);
-}
-
-static unsigned state_of(const struct member *m)
-{
-	return atomic_load(&m->state) & ~(unsigned)POKED;
-}
-
-/* Also without the mutex, by whose the member is. It may be gone before this returns. */
-static void tell(struct member *m, enum state state)
-{
-	atomic_store(&m->state, state);
-	clock_unpark(&m->state);
-}
-
-static void poke(struct member *m)
-{
-	atomic_fetch_or(&m->state, POKED);
-	clock_unpark(&m->state);
-}
-
-static void chain_poke(struct member *m, const struct pp_token *token)
-{
-	for (; m != NULL; m = m->next)
-		if (token == NULL || m->options->deadline.token == token)
-			poke(m);
-}
-
-void group_wake(struct pp_pool *pool, const struct pp_token *token)
-{
-	struct group *group = &pool->group;
-
-	pthread_mutex_lock(&group->mutex);
-	chain_poke(group->head, token);
-	for (unsigned i = 0; i < WRITER_SLOTS; i++)
-		chain_poke(group->batches[i].ran, token);
-	pthread_cond_broadcast(&group->changed);
-	pthread_mutex_unlock(&group->mutex);
-}
-
-static void lead_pass(struct pp_pool *pool)
-{
-	struct group *group = &pool->group;
-	struct member *next = group->head;
-
-	group->led = next != NULL;
-	if (next == NULL)
-		return;
-	dequeue(pool, next, clock_ns());
-	tell(next, LEADING);
-}
-
-static void ran_remove(struct batch *b, struct member *m)
-{
-	struct member **link = &b->ran;
-
-	while (*link != m)
-		link = &(*link)->next;
-	*link = m->next;
-}
-
-static void doom(struct batch *b, struct pp_cause cause)
-{
-	if (!b->doomed)
-		b->cause = cause;
-	b->doomed = true;
-}
-
-/* Whoever it is run again by will read why. Also without the mutex, by whose the member is. */
-static void undo(struct member *m, const struct pp_cause *cause)
-{
-	m->undone = true;
-	m->status = error_set(&m->error, PP_ROLLED_BACK, "group", "undone with its group: %s: %s",
-	                      cause->doing, cause->message);
-	m->error.sqlite_code = cause->sqlite_code;
-}
-
-static struct batch *batch_of(struct pp_pool *pool, const struct slot *slot)
-{
-	return &pool->group.batches[slot - pool_lane(pool, PP_WRITE)->slots];
-}
-
-void group_abandon(struct pp_pool *pool, const struct slot *slot)
-{
-	static const struct pp_cause cause = { .status = PP_TIMEOUT,
-		                               .doing = "work",
-		                               .message = "one of it held the writer too long, "
-		                                          "and another took its place" };
-	struct batch *b;
-	struct member *m, *next;
-
-	if (slot->connection.lane != PP_WRITE)
-		return;
-	b = batch_of(pool, slot);
-	pthread_mutex_lock(&pool->group.mutex);
-	if (atomic_exchange(&b->leads, false)) {
-		if (!b->sealed)
-			doom(b, cause);
-		for (m = b->ran; m != NULL; m = next) {
-			next = m->next;
-			undo(m, &cause);
-			atomic_fetch_sub(&pool->group.waiting, 1);
-			tell(m, DONE);
-		}
-		b->ran = NULL;
-		lead_pass(pool);
-	}
-	pthread_mutex_unlock(&pool->group.mutex);
-}
-
-/* --- Waiting ------------------------------------------------------------------------------- */
-
-/* Until when it stays in this state. Who is carried is stopped by its connection; it only has to
- * look again, in case it has run meanwhile. */
-static uint64_t patience_ns(const struct group *group, const struct member *m, unsigned state)
-{
-	struct pp_deadline deadline = m->options->deadline;
-	uint64_t bound = state == RAN ? m->bound_ns : 0;
-
-	if (state == COMMITTING || (state == CARRIED && clock_ns() >= deadline.ns))
-		return UINT64_MAX;
-	if ((token_cancelled(deadline.token) && state != CARRIED) ||
-	    (state == WAITING && atomic_load(&group->closing)))
-		return bound;
-	return deadline.ns > bound ? deadline.ns : bound;
-}
-
-static enum pp_status why_left(const struct group *group, const struct member *m, unsigned state)
-{
-	if (state == WAITING && atomic_load(&group->closing))
-		return PP_CLOSED;
-	return token_cancelled(m->options->deadline.token) ? PP_CANCELLED : PP_TIMEOUT;
-}
-
-/* It is past its patience. false: somebody was quicker, and its state is another. */
-static bool leave(struct pp_pool *pool, struct member *m, unsigned state)
-{
-	static const struct pp_cause cause = { .status = PP_TIMEOUT,
-		                               .doing = "commit",
-		                               .message = "one of it could wait no longer" };
-	struct group *group = &pool->group;
-	bool left;
-
-	pthread_mutex_lock(&group->mutex);
-	left = state_of(m) == state;
-	if (left) {
-		m->status = why_left(group, m, state);
-		group->counts.timeouts += m->status == PP_TIMEOUT;
-		if (state == WAITING) {
-			dequeue(pool, m, clock_ns());
-		} else {
-			ran_remove(m->batch, m);
-			doom(m->batch, cause);
-			atomic_fetch_sub(&group->waiting, 1);
-		}
-		atomic_store(&m->state, DONE);
-	}
-	pthread_mutex_unlock(&group->mutex);
-	return left;
-}
-
-static void explain_leaving(struct pp_pool *pool, struct member *m, unsigned state)
-{
-	if (m->status == PP_CANCELLED)
-		count(&pool->counters.cancels);
-	error_set(&m->error, m->status, state == WAITING ? "wait for a group" : "commit", "%s",
-	          m->status == PP_CANCELLED ? "its token was cancelled"
-	          : m->status == PP_CLOSED  ? "pp_close() was called"
-	          : state == WAITING        ? "the writer did not become free in time"
-	                                    : "another one of the group kept it from its commit");
-	error_pool(&m->error, pool);
-}
-
-/* Until there is something for this thread to do. */
-static unsigned await(struct pp_pool *pool, struct member *m)
-{
-	for (;;) {
-		unsigned state = atomic_fetch_and(&m->state, ~(unsigned)POKED) & ~(unsigned)POKED;
-		uint64_t until;
-
-		if (state == LEADING || state == RUNNING || state == DONE)
-			return state;
-		until = patience_ns(&pool->group, m, state);
-		if (until == UINT64_MAX || clock_ns() < until) {
-			clock_park(&m->state, state, until);
-		} else if (state != CARRIED && leave(pool, m, state)) {
-			explain_leaving(pool, m, state);
-			return DONE;
-		}
-	}
-}
+/* A commit gets as long, whatever the deadline of one of its members. */
+enum { COMMIT_NS = 50000000 };
 
 /* --- With the baton ------------------------------------------------------------------------ */
 
@@ -392,8 +109,8 @@ static void member_settle(struct pp_pool *pool, struct batch *b, struct member *
 {
 	if (m->status != PP_OK || b->doomed) {
 		if (m->status == PP_OK)
-			undo(m, &b->cause);
-		tell(m, DONE);
+			member_undo(m, &b->cause);
+		member_tell(m, DONE);
 		return;
 	}
 	if (m->options->deadline.ns < b->deadline_ns)
@@ -430,7 +147,7 @@ static struct member *next_take(struct pp_pool *pool, struct batch *b)
 		seal(pool, b);
 		return NULL;
 	}
-	dequeue(pool, next, now);
+	group_dequeue(pool, next, now);
 	b->count++;
 	next->batch = b;
 	return next;
@@ -454,7 +171,7 @@ static enum then pass(struct pp_pool *pool, struct batch *b, struct member *m,
 		cause = error_cause(&m->error);
 	pthread_mutex_lock(&pool->group.mutex);
 	if (lost)
-		doom(b, cause);
+		batch_doom(b, cause);
 	member_settle(pool, b, m);
 	if (!b->full && pool->group.head == NULL && pool->group.inside > b->count) {
 		/* Those of the group before are on their way back: woken, and not yet here. To let
@@ -521,10 +238,10 @@ static void tell_all(struct member *ran, const struct pp_cause *undone, enum pp_
 		next = m->next;
 		m->status = status;
 		if (undone != NULL)
-			undo(m, undone);
+			member_undo(m, undone);
 		else if (status != PP_OK)
 			m->error = *error;
-		tell(m, DONE);
+		member_tell(m, DONE);
 	}
 }
 
@@ -544,14 +261,14 @@ static void finish(struct pp_pool *pool, struct batch *b)
 	else if (c->depth > 0)
 		transaction_undo(c, 1);
 	if (status != PP_OK && status != PP_FILE_CHANGED && ran->next != NULL)
-		doom(b, error_cause(&error));
+		batch_doom(b, error_cause(&error));
 	doomed = b->doomed;
 	cause = b->cause;
 	leads = atomic_exchange(&b->leads, false);
 	lease_release(&b->lease); /* From here on the batch may be another one's. */
 	if (leads) {
 		pthread_mutex_lock(&pool->group.mutex);
-		lead_pass(pool);
+		group_lead_pass(pool);
 		pthread_mutex_unlock(&pool->group.mutex);
 	}
 	book(pool, ran, doomed ? PP_ROLLED_BACK : status);
@@ -577,7 +294,7 @@ static void carry(struct pp_pool *pool, struct batch *b, struct member *m)
 
 static struct batch *batch_begin(struct pp_pool *pool, const struct pp_lease *lease)
 {
-	struct batch *b = batch_of(pool, lease->slot);
+	struct batch *b = group_batch(pool, lease->slot);
 
 	b->lease = *lease;
 	b->ran = b->committing = NULL;
@@ -601,39 +318,12 @@ static void lead(struct pp_pool *pool, struct member *m)
 		b = batch_begin(pool, &lease);
 		atomic_store(&m->state, RUNNING);
 	} else {
-		lead_pass(pool);
+		group_lead_pass(pool);
 		atomic_store(&m->state, DONE);
 	}
 	pthread_mutex_unlock(&pool->group.mutex);
 	if (b != NULL)
 		carry(pool, b, m);
-}
-
-static enum pp_status enter(struct pp_pool *pool, struct member *m)
-{
-	struct group *group = &pool->group;
-	enum pp_status status = PP_OK;
-
-	pthread_mutex_lock(&group->mutex);
-	if (atomic_load(&group->closing)) {
-		status = PP_CLOSED;
-	} else if (!group->led) {
-		group->led = true;
-		atomic_store(&m->state, LEADING);
-	} else if (group->counts.waiting >= pool->config.line_max) {
-		group->counts.overloads++;
-		status = PP_OVERLOADED;
-	} else {
-		enqueue(group, m);
-	}
-	pthread_mutex_unlock(&group->mutex);
-	if (status == PP_OK)
-		return PP_OK;
-	error_set(&m->error, status, "wait for a group", "%s",
-	          status == PP_CLOSED ? "pp_close() was called"
-	                              : "try again later, or raise line_max");
-	error_pool(&m->error, pool);
-	return status;
 }
 
 /* As one of a group. */
@@ -652,12 +342,12 @@ static enum pp_status group_attempt(struct pp_pool *pool, const struct pp_transa
 		return transaction_attempt(pool, options, caller, work, context, error);
 	m.thread = thread_number();
 	m.since_ns = clock_ns();
-	status = enter(pool, &m);
+	status = member_enter(pool, &m);
 	if (status != PP_OK) {
 		*error = m.error;
 		return status;
 	}
-	while ((state = await(pool, &m)) != DONE) {
+	while ((state = member_await(pool, &m)) != DONE) {
 		if (state == LEADING) {
 			lead(pool, &m);
 		} else {
@@ -725,80 +415,4 @@ enum pp_status pp_write(struct pp_pool *pool, const struct pp_transaction *optio
 	if (status == PP_OK && ret_written != NULL)
 		*ret_written = m.written;
 	return status;
-}
-
-/* --- Calls under way, closing, invariants
- * ---------------------------------------------------------------- */
-
-void group_enter(struct pp_pool *pool)
-{
-	pthread_mutex_lock(&pool->group.mutex);
-	pool->group.inside++;
-	pthread_mutex_unlock(&pool->group.mutex);
-}
-
-void group_exit(struct pp_pool *pool)
-{
-	struct group *group = &pool->group;
-
-	pthread_mutex_lock(&group->mutex);
-	if (--group->inside == 0 && atomic_load(&group->closing))
-		pthread_cond_broadcast(&group->changed);
-	pthread_mutex_unlock(&group->mutex);
-}
-
-void group_pause(struct pp_pool *pool, uint64_t ns, const struct pp_token *token)
-{
-	struct group *group = &pool->group;
-	uint64_t until = clock_ns() + ns;
-
-	pthread_mutex_lock(&group->mutex);
-	group->pausing++;
-	atomic_fetch_add(&group->waiting, 1); /* Before it looks at its token. */
-	while (!atomic_load(&group->closing) && !token_cancelled(token) && clock_ns() < until)
-		clock_wait(&group->changed, &group->mutex, until);
-	atomic_fetch_sub(&group->waiting, 1);
-	group->pausing--;
-	pthread_mutex_unlock(&group->mutex);
-}
-
-void group_shut(struct pp_pool *pool)
-{
-	pthread_mutex_lock(&pool->group.mutex);
-	atomic_store(&pool->group.closing, true);
-	pthread_mutex_unlock(&pool->group.mutex);
-	group_wake(pool, NULL);
-}
-
-void group_drain(struct pp_pool *pool)
-{
-	struct group *group = &pool->group;
-
-	pthread_mutex_lock(&group->mutex);
-	while (group->inside > 0)
-		clock_wait(&group->changed, &group->mutex, UINT64_MAX);
-	pthread_mutex_unlock(&group->mutex);
-}
-
-const char *group_check(struct pp_pool *pool)
-{
-	struct group *group = &pool->group;
-	unsigned counted = 0, ran = 0;
-	const struct member *last = NULL;
-	const char *wrong = NULL;
-
-	pthread_mutex_lock(&group->mutex);
-	for (const struct member *m = group->head; m != NULL; last = m, m = m->next)
-		counted++;
-	for (unsigned i = 0; i < WRITER_SLOTS; i++)
-		for (const struct member *m = group->batches[i].ran; m != NULL; m = m->next)
-			ran++;
-	if (last != group->tail || counted != group->counts.waiting)
-		wrong = "its chain is not what was counted";
-	else if (atomic_load(&group->waiting) != counted + ran + group->pausing)
-		wrong = "others wait than are published";
-	else if (counted > 0 && !group->led)
-		wrong = "somebody waits and nobody leads";
-	pthread_mutex_unlock(&group->mutex);
-	return wrong;
 }

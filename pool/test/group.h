@@ -92,4 +92,57 @@ static inline int64_t ask(struct pp_pool *pool, const char *text)
 	return answer;
 }
 
+/* --- What callbacks need ------------------------------------------------------------------ */
+
+/* A callback that comes when it is let. */
+struct gate {
+	atomic_bool reached, open;
+};
+
+static inline enum pp_status wait_inside(struct pp_lease *lease, void *context)
+{
+	struct call *call = context;
+	struct gate *gate = call->context;
+
+	atomic_store(&gate->reached, true);
+	WAIT_FOR(atomic_load(&gate->open));
+	return run_sql(lease, call);
+}
+
+static inline void fail_busy(sqlite3_context *context, int count, sqlite3_value **values)
+{
+	(void)count, (void)values;
+	sqlite3_result_error_code(context, SQLITE_BUSY);
+}
+
+/* After such an error the connection is not to be trusted. */
+static inline void fail_ioerr(sqlite3_context *context, int count, sqlite3_value **values)
+{
+	(void)count, (void)values;
+	sqlite3_result_error_code(context, SQLITE_IOERR_READ);
+}
+
+static inline int set_up(sqlite3 *db, void *context)
+{
+	sqlite3_create_function(db, "fail_busy", 0, SQLITE_UTF8, context, fail_busy, NULL, NULL);
+	sqlite3_create_function(db, "fail_ioerr", 0, SQLITE_UTF8, context, fail_ioerr, NULL, NULL);
+	return sqlite3_exec(db, "PRAGMA foreign_keys=ON", NULL, NULL, NULL);
+}
+
+static inline struct fixture with_traps(struct pp_config config)
+{
+	struct fixture f;
+	struct pp_lease lease = { 0 };
+
+	config.readers = 1;
+	config.on_open = set_up;
+	f = fixture_config(config);
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "CREATE TABLE child(p REFERENCES t(id) DEFERRABLE INITIALLY DEFERRED);"
+	              "CREATE TRIGGER cut BEFORE INSERT ON t WHEN new.v = 77 "
+	              "BEGIN SELECT RAISE(ROLLBACK, 'cut'); END");
+	pp_release(&lease);
+	return f;
+}
+
 #endif
