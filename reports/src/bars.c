@@ -29,7 +29,8 @@ static void text(FILE *out, double x, double y, const char *attributes, const ch
 	fputs("</text>", out);
 }
 
-static void bar(FILE *out, const struct report_bar *b, double top, double scale)
+/* reach: where its goals end, which its words keep clear of. */
+static void bar(FILE *out, const struct report_bar *b, double top, double reach, double scale)
 {
 	double middle = top + BAR / 2.0, end = LEFT;
 
@@ -52,7 +53,23 @@ static void bar(FILE *out, const struct report_bar *b, double top, double scale)
 		        low, middle, high, low, middle - 3, high, middle - 3);
 		end = fmax(end, high);
 	}
-	text(out, end + 8, middle + 4, "", b->value);
+	text(out, fmax(end, reach) + 8, middle + 4, "", b->value);
+}
+
+/* A mark that does not fit is not drawn. */
+static bool is_drawn(const struct report_mark *m, double scale)
+{
+	return m->at * scale <= SPAN + 0.5;
+}
+
+static double reach_of(const struct report_bars *b, unsigned number, double scale)
+{
+	double reach = 0;
+
+	for (unsigned i = 0; i < b->mark_count; i++)
+		if (b->marks[i].bar == (int)number && is_drawn(&b->marks[i], scale))
+			reach = fmax(reach, LEFT + b->marks[i].at * scale);
+	return reach;
 }
 
 static void line(FILE *out, const struct report_mark *m, double x, double from, double to)
@@ -71,7 +88,7 @@ static void mark(FILE *out, const struct report_bars *b, unsigned number, double
 
 	line(out, m, LEFT + 2, y + 2, y + 14);
 	text(out, LEFT + 10, y + 12, "", m->text);
-	if (x > LEFT + SPAN + 0.5)
+	if (!is_drawn(m, scale))
 		return;
 	if (m->bar < 0)
 		line(out, m, x, top, top + PITCH * b->bar_count);
@@ -99,7 +116,7 @@ void report_bars_write(FILE *out, const struct report_bars *b)
 	fprintf(out, "<path d=\"M%d %.1fV%.1f\" stroke=\"currentColor\"/>\n", LEFT, top - 3,
 	        height);
 	for (unsigned i = 0; i < b->bar_count; i++)
-		bar(out, &b->bars[i], top + PITCH * i + 3, scale);
+		bar(out, &b->bars[i], top + PITCH * i + 3, reach_of(b, i, scale), scale);
 	for (unsigned i = 0; i < b->mark_count; i++)
 		mark(out, b, i, top, scale);
 	fputs("</svg></figure>\n", out);

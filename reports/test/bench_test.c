@@ -250,5 +250,6 @@ TEST(bars, stretch_for_a_goal_that_is_near)
 
 	CHECK_CONTAINS(svg, "width=\"306.7\"");
 	CHECK_CONTAINS(svg, "M590.0 ");
+	CHECK_CONTAINS(svg, "<text x=\"598.0\""); /* The words are behind it. */
 	CHECK_CONTAINS(drawn(&f, &(struct report_bars){ .title = "nothing", .about = "" }), "<svg");
 }
