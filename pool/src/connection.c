@@ -198,7 +198,7 @@ static void take_hooks_back(struct connection *c)
 }
 
 /* Whoever replaces the pool's authorizer could do what it would have seen. */
-static void take_settings_back(struct connection *c, unsigned changed)
+__attribute__((noinline)) static void take_settings_back(struct connection *c, unsigned changed)
 {
 	if (changed & HANDLE_ROWID)
 		sqlite3_set_last_insert_rowid(c->db, 0);
@@ -621,7 +621,7 @@ static void book_dirt(struct connection *c, bool open, bool foreign)
 }
 
 /* Something may be open, active, not ours, or not to be undone. last: the borrower's last error. */
-static bool prove_closely(struct connection *c, int last)
+__attribute__((noinline)) static bool prove_closely(struct connection *c, int last)
 {
 	bool foreign = c->foreign || connection_has_foreign(c), open = in_transaction(c);
 

@@ -29,7 +29,7 @@ static struct places {
 	/* Of the chunks with what is compared: hooks, handlers and limits. */
 	unsigned chunk_count;
 	uint16_t chunks[HANDLE_CHUNKS_MAX];
-	handle_chunk masks[HANDLE_CHUNKS_MAX]; /* Its bytes in each. */
+	handle_chunk masks[HANDLE_CHUNKS_MAX]; /* Its bytes in each; of one more none. */
 } places;
 
 /* --- Finding the places ------------------------------------------------------------------- */
@@ -343,8 +343,11 @@ static bool settings_differ(const struct connection *c)
 {
 	handle_chunk difference = { 0 };
 
-	for (unsigned i = 0; i < places.chunk_count; i++)
+	for (unsigned i = 0; i < places.chunk_count; i += 2) {
 		difference |= (chunk_at(c, places.chunks[i]) ^ c->image[i]) & places.masks[i];
+		difference |=
+			(chunk_at(c, places.chunks[i + 1]) ^ c->image[i + 1]) & places.masks[i + 1];
+	}
 	return (difference[0] | difference[1]) != 0;
 }
 

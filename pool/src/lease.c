@@ -122,36 +122,26 @@ static void book_recovery(struct pp_pool *pool)
 		histogram_note(pool, PP_HISTOGRAM_RECOVERY, clock_ns() - lost);
 }
 
-/* The slot is ours: count it, and open its connection when there is none. */
-static enum pp_status slot_lend(struct pp_pool *pool, struct slot *slot, struct pp_deadline until,
-                                void *caller, struct pp_lease *ret_lease, struct pp_error *error)
+/* The slot is ours, and a connection in it. */
+static inline void slot_lend(struct pp_pool *pool, struct slot *slot, const struct pp_token *token,
+                             void *caller, struct pp_lease *ret_lease)
 {
-	uint64_t generation, acquires;
+	uint64_t generation = atomic_load_explicit(&slot->generation, memory_order_relaxed) + 1;
+	uint64_t acquires = atomic_load_explicit(&slot->acquires, memory_order_relaxed) + 1;
 
-	if (slot->connection.db == NULL) {
-		enum pp_status status = slot_open(slot, until, error);
-
-		if (status != PP_OK) {
-			line_give_back(pool, slot, SLOT_EMPTY);
-			return status;
-		}
-	}
-	generation = atomic_load_explicit(&slot->generation, memory_order_relaxed) + 1;
-	acquires = atomic_load_explicit(&slot->acquires, memory_order_relaxed) + 1;
 	atomic_store_explicit(&slot->since_ms, since_ms(pool), memory_order_relaxed);
 	atomic_store_explicit(&slot->acquires, acquires, memory_order_relaxed);
 	atomic_store_explicit(&slot->holder, thread_number(), memory_order_relaxed);
 	slot->lent_ns = acquires % HOLD_SAMPLED == 1 ? clock_ns() : 0;
 	note_caller(slot, caller);
 	atomic_store_explicit(&slot->generation, generation, memory_order_release);
-	connection_lend(&slot->connection, until.token, generation);
+	connection_lend(&slot->connection, token, generation);
 	held++;
 	if (atomic_load_explicit(&pool->lost_ns, memory_order_relaxed) != 0)
 		book_recovery(pool);
 	*ret_lease = (struct pp_lease){
 		.db = slot->connection.db, .pool = pool, .slot = slot, .generation = generation
 	};
-	return PP_OK;
 }
 
 static const char *const doing[] = { [PP_READ] = "acquire a reader",
@@ -202,47 +192,70 @@ static enum pp_status exclude_others(struct pp_pool *pool, struct pp_lease *leas
 	return refuse(pool, PP_EXCLUSIVE, status, start, error);
 }
 
+/* Claimed, or waited for. */
+static enum pp_status slot_get(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadline,
+                               uint64_t start, struct slot **ret_slot, struct pp_error *error)
+{
+	enum pp_lane of = lane == PP_READ ? PP_READ : PP_WRITE;
+	struct slot *slot = line_claim(pool, of);
+	enum pp_status status = slot == NULL ? line_wait(pool, of, deadline, &slot) : PP_OK;
+
+	if (status != PP_OK)
+		return refuse(pool, lane, status, start, error);
+	if (atomic_load_explicit(&pool->tripped, memory_order_relaxed)) { /* While it waited. */
+		line_give_back(pool, slot, slot->connection.db != NULL ? SLOT_IDLE : SLOT_EMPTY);
+		return tripped(pool, lane, error);
+	}
+	*ret_slot = slot;
+	return PP_OK;
+}
+
+/* slot: claimed, and empty; NULL: none yet. Apart, so that the way below is short. */
+__attribute__((noinline)) static enum pp_status
+acquire_slowly(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadline, void *caller,
+               struct slot *slot, struct pp_lease *ret_lease, struct pp_error *error)
+{
+	enum pp_status status = PP_OK;
+	uint64_t start = clock_ns();
+
+	if (atomic_load_explicit(&pool->tripped, memory_order_relaxed) && slot == NULL)
+		return tripped(pool, lane, error);
+	if (token_cancelled(deadline.token) && slot == NULL)
+		return refuse(pool, lane, PP_CANCELLED, start, error);
+	if (lane == PP_EXCLUSIVE && exclusive_is_hopeless(pool))
+		return refuse(pool, lane, PP_WOULD_DEADLOCK, start, error);
+	deadline = deadline_fix(pool, deadline);
+	if (slot == NULL)
+		status = slot_get(pool, lane, deadline, start, &slot, error);
+	if (status != PP_OK)
+		return status;
+	if (slot->connection.db == NULL && (status = slot_open(slot, deadline, error)) != PP_OK) {
+		line_give_back(pool, slot, SLOT_EMPTY);
+		error_pool(error, pool);
+		return status;
+	}
+	slot_lend(pool, slot, deadline.token, caller, ret_lease);
+	if (lane == PP_EXCLUSIVE)
+		status = exclude_others(pool, ret_lease, deadline, start, error);
+	if (status == PP_OK)
+		PROBE_ACQUIRE_DONE(pool, lane, slot_id(pool, slot), clock_ns() - start);
+	return status;
+}
+
 enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadline,
                              void *caller, struct pp_lease *ret_lease, struct pp_error *error)
 {
-	enum pp_lane of = lane == PP_READ ? PP_READ : PP_WRITE;
-	struct slot *slot;
-	enum pp_status status;
-	uint64_t start = 0;
+	struct slot *slot = NULL;
 
-	if (atomic_load_explicit(&pool->tripped, memory_order_relaxed))
-		return tripped(pool, lane, error);
-	if (token_cancelled(deadline.token))
-		return refuse(pool, lane, PP_CANCELLED, clock_ns(), error);
-	if (lane == PP_EXCLUSIVE && exclusive_is_hopeless(pool))
-		return refuse(pool, lane, PP_WOULD_DEADLOCK, clock_ns(), error);
 	PROBE_ACQUIRE_START(pool, lane);
-	slot = line_claim(pool, of);
-	if (slot == NULL || lane == PP_EXCLUSIVE) {
-		start = clock_ns();
-		deadline = deadline_fix(pool, deadline);
-	}
-	if (slot == NULL) {
-		status = line_wait(pool, of, deadline, &slot);
-		if (status != PP_OK)
-			return refuse(pool, lane, status, start, error);
-		if (atomic_load_explicit(&pool->tripped, memory_order_relaxed)) {
-			line_give_back(pool, slot,
-			               slot->connection.db != NULL ? SLOT_IDLE : SLOT_EMPTY);
-			return tripped(pool, lane, error); /* While it waited. */
-		}
-	}
-	if (slot->connection.db == NULL)
-		deadline = deadline_fix(pool, deadline);
-	status = slot_lend(pool, slot, deadline, caller, ret_lease, error);
-	if (status != PP_OK)
-		error_pool(error, pool);
-	else if (lane == PP_EXCLUSIVE)
-		status = exclude_others(pool, ret_lease, deadline, start, error);
-	if (status == PP_OK)
-		PROBE_ACQUIRE_DONE(pool, lane, slot_id(pool, slot),
-		                   start != 0 ? clock_ns() - start : 0);
-	return status;
+	if (lane != PP_EXCLUSIVE && !atomic_load_explicit(&pool->tripped, memory_order_relaxed) &&
+	    !token_cancelled(deadline.token))
+		slot = line_claim(pool, lane);
+	if (slot == NULL || slot->connection.db == NULL)
+		return acquire_slowly(pool, lane, deadline, caller, slot, ret_lease, error);
+	slot_lend(pool, slot, deadline.token, caller, ret_lease);
+	PROBE_ACQUIRE_DONE(pool, lane, slot_id(pool, slot), 0);
+	return PP_OK;
 }
 
 /* Of the file, now and not before it was waited for; and who holds the writer may ask it. */
