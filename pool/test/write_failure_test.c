@@ -280,9 +280,11 @@ static enum pp_status set_an_authorizer(struct pp_lease *lease, void *context)
 /* Hooks, handlers and limits of one are not the next one's. */
 TEST_ROWS(group, takes_back_what_one_has_set, MODES)
 {
+	static const char longer[] = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 "
+				     "FROM n LIMIT 20000) SELECT count(*) FROM n";
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
 	struct call calls[4] = { { .work = set_all_there_is },
-		                 { .sql = "SELECT 1" },
+		                 { .sql = longer },
 		                 { .work = set_an_authorizer },
 		                 { 0 } };
 
