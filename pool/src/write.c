@@ -120,7 +120,11 @@ static void member_settle(struct pp_pool *pool, struct batch *b, struct member *
 	m->next = b->ran;
 	b->ran = m;
 	atomic_fetch_add(&pool->group.waiting, 1);
-	atomic_store(&m->state, RAN); /* It looks again by itself when its deadline passes. */
+	/* It looks again by itself when its deadline passes. Where that is now, or its token was
+	 * cancelled before it was published, its thread may have looked already and sleep. */
+	atomic_store(&m->state, RAN);
+	if (token_cancelled(m->options->deadline.token) || clock_ns() >= m->options->deadline.ns)
+		clock_unpark(&m->state);
 }
 
 /* Nobody is taken any more, and nobody leaves. */

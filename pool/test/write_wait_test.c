@@ -298,6 +298,58 @@ TEST_ROWS(running, member_that_has_run_leaves_a_group_that_does_not_end, 2 * MOD
 	CHECK_INT(rows_in(f.pool), ==, 3);
 }
 
+/* What ends a member between its callback's last look at that and its place among those who have
+ * run: in the authorizer of its RELEASE. */
+struct late {
+	struct pp_pool *pool;
+	struct pp_token token;
+	int how;
+};
+
+static int end_at_release(void *context, int action, const char *first, const char *second,
+                          const char *database, const char *trigger)
+{
+	struct late *late = context;
+
+	(void)second, (void)database, (void)trigger;
+	if (action == SQLITE_SAVEPOINT && strcmp(first, "RELEASE") == 0) {
+		end_it(late->how, &late->token);
+		/* Now the bound comes by itself, in real time: nobody is woken for it. */
+		late->pool->group.batches[0].until_ns =
+			clock_ns() + slowness() * UINT64_C(300000000);
+	}
+	return SQLITE_OK;
+}
+
+/* Its own thread sleeps meanwhile, since another one carries it. */
+TEST_ROWS(running, member_that_is_carried_sleeps_no_end_over, 2)
+{
+	struct late late = { .how = row };
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){
+		.readers = 1, .authorizer = end_at_release, .authorizer_context = &late });
+	struct gate gate = { 0 };
+	struct call calls[3] = {
+		{ .options.deadline = PP_FOREVER },
+		{ .options.deadline = pp_with_token(pp_in_ms(HOUR_MS), &late.token) },
+		{ .work = wait_inside, .context = &gate, .options.deadline = PP_FOREVER },
+	};
+	struct pp_lease lease = { 0 };
+
+	late.pool = f.pool;
+	acquire_elsewhere(f.pool, PP_WRITE, &lease);
+	calls_line_up(&f, calls, 3, true);
+	pp_release(&lease);
+	WAIT_FOR(atomic_load(&gate.reached));
+	pthread_join(calls[1].thread, NULL);
+	CHECK_INT(calls[1].status, ==, ends[row].status);
+	CHECK_INT(calls[1].runs, ==, 1);
+	atomic_store(&gate.open, true);
+	pthread_join(calls[0].thread, NULL);
+	pthread_join(calls[2].thread, NULL);
+	CHECK_INT(rows_in(f.pool), ==, 2);
+}
+
 static void *close_it(void *context)
 {
 	CHECK_INT(pp_close(context, PP_FOREVER, NULL), ==, PP_OK);
