@@ -222,9 +222,10 @@ enum slot_state {
 /* What becomes of a lent connection when it comes back. */
 enum fate {
 	FATE_KEEP,
-	FATE_DROP,       /* Closed; the slot is spare. */
-	FATE_REPLACE,    /* The same, and the successor, kept until then, is idle. */
-	FATE_QUARANTINED /* Closed, the slot is spare; another took its place long ago. */
+	FATE_DROP,        /* Closed; the slot is spare. */
+	FATE_REPLACE,     /* The same, and the successor, kept until then, is idle. */
+	FATE_QUARANTINED, /* Closed, the slot is spare; another took its place long ago. */
+	FATE_OBEYED = 8   /* Added to what is being done now: nobody takes that back. */
 };
 
 struct slot {

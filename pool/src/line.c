@@ -83,7 +83,7 @@ unsigned lane_size(const struct lane *lane)
 
 	for (unsigned i = lane_used(lane); i-- > 0;) {
 		unsigned state = atomic_load(&lane->slots[i].state);
-		unsigned fate = atomic_load(&lane->slots[i].fate);
+		unsigned fate = atomic_load(&lane->slots[i].fate) & ~(unsigned)FATE_OBEYED;
 
 		size += state != SLOT_SPARE && state != SLOT_NEXT && fate != FATE_DROP &&
 		        fate != FATE_QUARANTINED;

@@ -78,11 +78,19 @@ static const char *why(enum fate fate)
 	                                  : "the pool was made smaller";
 }
 
-/* The closer of the pool waits for the slot, so it is given up last. */
+/* Whoever has set the fate may be taking it back (size_quarantine). The closer of the pool waits
+ * for the slot, so it is given up last. */
 void size_obey(struct pp_pool *pool, struct slot *slot)
 {
-	enum fate fate = (enum fate)atomic_load(&slot->fate);
+	unsigned fate = atomic_load(&slot->fate);
 
+	while (fate != FATE_KEEP &&
+	       !atomic_compare_exchange_weak(&slot->fate, &fate, fate | FATE_OBEYED))
+		;
+	if (fate == FATE_KEEP) {
+		line_give_back(pool, slot, slot->connection.db != NULL ? SLOT_IDLE : SLOT_EMPTY);
+		return;
+	}
 	if (fate == FATE_REPLACE) {
 		event_send(pool, PP_EVENT_RENEWED, slot, "%s", "");
 		count(&pool->counters.renewed);
@@ -92,7 +100,7 @@ void size_obey(struct pp_pool *pool, struct slot *slot)
 		count(&pool->counters.returned_late);
 	}
 	if (slot->connection.db != NULL)
-		slot_close(slot, why(fate));
+		slot_close(slot, why((enum fate)fate));
 	atomic_store(&slot->fate, FATE_KEEP);
 	line_give_back(pool, slot, SLOT_SPARE);
 }
@@ -115,16 +123,16 @@ static void doom(struct pp_pool *pool, struct slot *slot, enum fate fate)
 }
 
 /* His, and no later one's: who gives back changes the generation before he looks at the fate, and
- * here the fate is set before the generation is looked at, all seq_cst. */
+ * here the fate is set before the generation is looked at, all seq_cst. What has just come back is
+ * left its fate, unless whoever gave it back has seen this one: then it is as he has seen it. */
 void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generation)
 {
-	unsigned before = atomic_exchange(&slot->fate, FATE_QUARANTINED);
+	unsigned before = atomic_exchange(&slot->fate, FATE_QUARANTINED), set = FATE_QUARANTINED;
 	struct pp_error error;
 
-	if (atomic_load(&slot->generation) != generation) {
-		atomic_store(&slot->fate, before);
-		return; /* It has just come back. */
-	}
+	if (atomic_load(&slot->generation) != generation &&
+	    (atomic_compare_exchange_strong(&slot->fate, &set, before) || before >= FATE_OBEYED))
+		return;
 	count(&pool->counters.quarantined);
 	event_send(pool, PP_EVENT_QUARANTINED, slot, "%s", "");
 	group_abandon(pool, slot); /* Before one is opened, which may have to wait. */

@@ -134,8 +134,9 @@ static enum pp_connection_state state_of(const struct slot *slot)
 	case SLOT_IDLE:
 		return PP_CONNECTION_IDLE;
 	case SLOT_LEASED:
-		return atomic_load(&slot->fate) == FATE_QUARANTINED ? PP_CONNECTION_QUARANTINED
-		                                                    : PP_CONNECTION_LENT;
+		return (atomic_load(&slot->fate) & ~(unsigned)FATE_OBEYED) == FATE_QUARANTINED
+		               ? PP_CONNECTION_QUARANTINED
+		               : PP_CONNECTION_LENT;
 	case SLOT_KEPT:
 	case SLOT_HELD:
 	case SLOT_NEXT:

@@ -178,6 +178,55 @@ TEST(watchdog, leaves_the_next_lease_its_successor)
 	CHECK_INT(stats(f.pool).write.connections, ==, 1);
 }
 
+struct borrower {
+	struct pp_pool *pool;
+	atomic_uint times;
+	atomic_bool done;
+};
+
+static void *borrow_again_and_again(void *context)
+{
+	struct borrower *borrower = context;
+	struct pp_lease lease = { 0 };
+
+	while (!atomic_load(&borrower->done)) {
+		acquire(borrower->pool, PP_WRITE, &lease);
+		pp_release(&lease);
+		atomic_fetch_add(&borrower->times, 1);
+	}
+	return NULL;
+}
+
+/* A release sees its connection taken for stuck, and that is taken back: one of the two gives way,
+ * and what is there and what was counted fit. Without, a successor was left out for good. */
+TEST(watchdog, agrees_with_a_release_in_the_same_moment)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1, .age_ms = 500 }, NULL);
+	struct lane *lane = &f.pool->lanes[1];
+	struct borrower borrower = { .pool = f.pool };
+	pthread_t thread = thread_start(borrow_again_and_again, &borrower);
+	unsigned times, due = 0;
+
+	while ((times = atomic_load(&borrower.times)) < 200000 / slowness()) {
+		if (times >= due) {
+			later(&f, 600); /* It is to be renewed when it comes back. */
+			due = times + 1000;
+		}
+		pthread_mutex_lock(&f.pool->keep_mutex);
+		for (unsigned i = 0; i < lane_used(lane); i++)
+			if (atomic_load(&lane->slots[i].state) == SLOT_LEASED)
+				size_quarantine(f.pool, &lane->slots[i], 0); /* None has it. */
+		pthread_mutex_unlock(&f.pool->keep_mutex);
+	}
+	atomic_store(&borrower.done, true);
+	pthread_join(thread, NULL);
+	later(&f, 10);
+	CHECK_INT(stats(f.pool).quarantined, ==, stats(f.pool).returned_late);
+	CHECK_INT(lane_count_in(lane, SLOT_IDLE), ==, 1);
+	CHECK_INT(lane_count_in(lane, SLOT_SPARE), ==, lane_used(lane) - 1);
+}
+
 /* It has looked while nothing was lent, and will look again later. */
 static bool watchdog_sleeps(struct pp_pool *pool)
 {
