@@ -156,8 +156,8 @@ static bool watch_hooks(struct trial *t)
 			look(t, n);
 		}
 		setters[i](t->db, NULL, NULL);
-		found &= watch(t, &functions[0], &functions[1], sizeof(void *)) &&
-		         watch(t, &contexts[0], &contexts[1], sizeof(void *));
+		found &= watch(t, &functions[0], &functions[1], sizeof(void *));
+		found &= watch(t, &contexts[0], &contexts[1], sizeof(void *));
 	}
 	return found;
 }
@@ -232,7 +232,8 @@ static bool find_work(struct trial *t, struct places *p)
 	sqlite3_exec(t->db, "BEGIN", NULL, NULL, NULL);
 	look(t, 1);
 	sqlite3_exec(t->db, "ROLLBACK", NULL, NULL, NULL);
-	return found && find(t, &automatic[0], &automatic[1], 1, &p->automatic);
+	found &= find(t, &automatic[0], &automatic[1], 1, &p->automatic);
+	return found;
 }
 
 /* What is looked at apart: it is nothing to be undone by setting it back, or often another. */
@@ -252,8 +253,8 @@ static bool find_others(struct trial *t, struct places *p)
 		look(t, n);
 	}
 	set_authorizer(t->db, NULL, NULL);
-	return found &&
-	       find(t, &authorizers[0], &authorizers[1], sizeof authorizers[0], &p->authorizer);
+	found &= find(t, &authorizers[0], &authorizers[1], sizeof authorizers[0], &p->authorizer);
+	return found;
 }
 
 static void chunks_make(struct places *p, const struct trial *t)
@@ -275,7 +276,10 @@ static void try_all(struct trial *t, struct places *p)
 	sqlite3_uint64 bytes = sqlite3_msize(t->db);
 
 	t->bytes = bytes < BYTES_MAX ? (unsigned)bytes : BYTES_MAX; /* Of a larger one the first. */
-	p->known = watch_hooks(t) && watch_numbers(t) && find_work(t, p) && find_others(t, p);
+	p->known = watch_hooks(t);
+	p->known &= watch_numbers(t);
+	p->known &= find_work(t, p);
+	p->known &= find_others(t, p);
 	if (p->known)
 		chunks_make(p, t);
 }
