@@ -372,11 +372,11 @@ struct wal {
 	atomic_uint_least64_t pages, tried;
 	struct pp_token stop; /* Cancelled when the keeper is to stop: it may stand in the line. */
 	/* The rest under keep_mutex. */
-	bool to_cut;                   /* wal_cut() is to be called. */
-	bool reported;                 /* That it is past its bound. */
+	enum wal_turn { WAL_LEAVE, WAL_FINISH, WAL_CUT } turn; /* What wal_turn() is to do. */
+	bool reported;                                         /* That it is past its bound. */
 	const struct slot *pinned_by;  /* Who has been reported to hold it; NULL: nobody. */
 	uint64_t pinned_by_generation; /* ... in which lease. */
-	int copied, stuck;             /* Pages, by now and when it last could not be cut. */
+	int copied, stuck;             /* Pages, by now and when it last was not whole. */
 	uint64_t pause_ms, again_ms;   /* Before the writers are stopped for that again. */
 };
 
@@ -613,8 +613,8 @@ uint64_t size_keep(struct pp_pool *pool, uint64_t now_ms);
 uint64_t watchdog_keep(struct pp_pool *pool, uint64_t now_ms);
 uint64_t health_keep(struct pp_pool *pool, uint64_t now_ms);
 uint64_t wal_keep(struct pp_pool *pool, uint64_t now_ms);
-/* The rest of it, where that has set to_cut, without keep_mutex: it stands in the writers' line. */
-void wal_cut(struct pp_pool *pool);
+/* What that has left in turn, without keep_mutex: it stands in the writers' line. */
+void wal_turn(struct pp_pool *pool, enum wal_turn turn);
 uint64_t pressure_keep(struct pp_pool *pool, uint64_t now_ms);
 uint64_t turn_keep(struct pp_pool *pool, uint64_t now_ms);
 

@@ -48,16 +48,16 @@ static uint64_t keep(struct pp_pool *pool, bool all)
 static uint64_t keep_locked(struct pp_pool *pool, bool all)
 {
 	uint64_t due = UINT64_MAX;
-	bool to_cut;
+	enum wal_turn turn;
 
 	pthread_mutex_lock(&pool->keep_mutex);
-	pool->wal.to_cut = false;
+	pool->wal.turn = WAL_LEAVE;
 	if (!atomic_load(&pool->keeper.stopping))
 		due = keep(pool, all);
-	to_cut = pool->wal.to_cut;
+	turn = pool->wal.turn;
 	pthread_mutex_unlock(&pool->keep_mutex);
-	if (to_cut)
-		wal_cut(pool);
+	if (turn != WAL_LEAVE)
+		wal_turn(pool, turn);
 	return due;
 }
 

@@ -3,7 +3,10 @@
  *
  * To know before reading: SQLite's automatic checkpoint runs inside the commit that fills the WAL;
  * here that commit only wakes the keeper. A passive checkpoint hinders nobody and copies as much as
- * the oldest snapshot allows. Past its bound the file is cut as well, which needs an instant in
+ * the oldest snapshot allows. Under load somebody always writes while it copies, and SQLite goes
+ * back to the start of the file only when all of it is copied: so the writer is borrowed, in its
+ * line like anybody, to copy the rest. A file that is written over again and again is synced twice
+ * as fast as one that grows. Past its bound the file is cut as well, which needs an instant in
  * which nobody reads from it: the writer is borrowed, in its line like anybody, so that the WAL
  * does not grow meanwhile, and readers are waited for, for a moment. Somebody who holds an old
  * snapshot all the time is named, and interrupted at the age that the configuration says.
@@ -47,7 +50,7 @@ uint64_t wal_bytes(const struct pp_pool *pool)
 /* true: whole, everything that was in the WAL is in the database. *ret_copied: pages that are. */
 static bool checkpoint(struct pp_pool *pool, sqlite3 *db, int mode, int *ret_copied)
 {
-	uint64_t start = clock_ns();
+	uint64_t start = clock_ns(), known = load(&pool->wal.pages);
 	int pages = -1, copied = -1;
 	int rc = sqlite3_wal_checkpoint_v2(db, "main", mode, &pages, &copied);
 	bool whole = rc == SQLITE_OK && copied == pages;
@@ -55,8 +58,9 @@ static bool checkpoint(struct pp_pool *pool, sqlite3 *db, int mode, int *ret_cop
 	histogram_note(pool, PP_HISTOGRAM_CHECKPOINT, clock_ns() - start);
 	PROBE_CHECKPOINT(pool, rc, pages, copied);
 	count(whole ? &pool->counters.checkpoints : &pool->counters.checkpoints_blocked);
-	if (pages >= 0) /* SQLite does not say when it fails early. */
-		store(&pool->wal.pages, (uint64_t)pages);
+	/* SQLite does not say when it fails early; and a commit meanwhile knows better. */
+	if (pages >= 0)
+		atomic_compare_exchange_strong(&pool->wal.pages, &known, (uint64_t)pages);
 	store(&pool->wal.tried, load(&pool->wal.pages));
 	*ret_copied = copied;
 	return whole;
@@ -202,8 +206,25 @@ static void put_off(struct wal *w, uint64_t now_ms)
 	w->again_ms = now_ms + w->pause_ms;
 }
 
+static void put_off_and_tell(struct pp_pool *pool)
+{
+	put_off(&pool->wal, clock_coarse_ms());
+	tell(pool, clock_coarse_ms());
+}
+
+/* The caller has the writer: nothing is added meanwhile, and where no reader is in the way either,
+ * the next write begins at the start of the file again. */
+static void copy_the_rest(struct pp_pool *pool)
+{
+	struct wal *w = &pool->wal;
+
+	if (!is_out_of_use(pool) &&
+	    !checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_PASSIVE, &w->copied))
+		w->stuck = w->copied;
+}
+
 /* The lease first, and then keep_mutex: nobody waits for a lease under that. */
-void wal_cut(struct pp_pool *pool)
+void wal_turn(struct pp_pool *pool, enum wal_turn turn)
 {
 	struct pp_deadline until = pp_with_token(pp_in_ms(TURN_MS), &pool->wal.stop);
 	struct pp_lease writer = { 0 };
@@ -213,12 +234,12 @@ void wal_cut(struct pp_pool *pool)
 	if (status == PP_CLOSED || status == PP_CANCELLED)
 		return; /* It may be another pool's row by now. */
 	pthread_mutex_lock(&pool->keep_mutex);
-	if (status != PP_OK || !cut(pool)) {
-		put_off(&pool->wal, clock_coarse_ms());
-		tell(pool, clock_coarse_ms());
-	} else {
+	if (turn == WAL_FINISH && status == PP_OK)
+		copy_the_rest(pool);
+	else if (turn == WAL_CUT && (status != PP_OK || !cut(pool)))
+		put_off_and_tell(pool);
+	else if (turn == WAL_CUT)
 		is_well(&pool->wal);
-	}
 	pthread_mutex_unlock(&pool->keep_mutex);
 	if (status == PP_OK)
 		lease_release(&writer);
@@ -227,18 +248,24 @@ void wal_cut(struct pp_pool *pool)
 uint64_t wal_keep(struct pp_pool *pool, uint64_t now_ms)
 {
 	struct wal *w = &pool->wal;
-	int copied;
+	bool whole;
 
 	if (is_out_of_use(pool))
 		return now_ms + LOOK_MS;
 	if (wal_bytes(pool) > pool->config.wal_bytes_max) {
-		w->to_cut = is_worth_a_cut(pool, now_ms);
-		if (!w->to_cut)
+		if (is_worth_a_cut(pool, now_ms))
+			w->turn = WAL_CUT;
+		else
 			tell(pool, now_ms);
 		return now_ms + LOOK_MS;
 	}
 	is_well(w);
-	if (load(&w->pages) >= load(&w->tried) + PAGES)
-		checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_PASSIVE, &copied);
+	if (load(&w->pages) < load(&w->tried) + PAGES)
+		return now_ms + LOOK_MS;
+	whole = checkpoint(pool, pool->anchor.db, SQLITE_CHECKPOINT_PASSIVE, &w->copied);
+	/* Somebody wrote meanwhile; or reads what is older, and that is looked at again when more
+	 * could be copied. */
+	if (whole ? load(&w->pages) > (uint64_t)w->copied : w->copied != w->stuck)
+		w->turn = WAL_FINISH;
 	return now_ms + LOOK_MS;
 }

@@ -1,0 +1,120 @@
+/* Under load the WAL is written over again: what is added while upkeep copies is copied in the
+ * writers' line. */
+/* SPDX-License-Identifier: MIT */
+#include "upkeep.h"
+
+#include <dlfcn.h>
+
+/* In place of SQLite's, so that somebody can have written meanwhile: as his commit's hook says it.
+ */
+static struct pp_pool *written_meanwhile;
+
+int sqlite3_wal_checkpoint_v2(sqlite3 *db, const char *name, int mode, int *pages, int *copied)
+{
+	static int (*real)(sqlite3 *, const char *, int, int *, int *);
+	int rc;
+
+	if (real == NULL)
+		*(void **)&real = dlsym(RTLD_NEXT, "sqlite3_wal_checkpoint_v2");
+	rc = real(db, name, mode, pages, copied);
+	if (written_meanwhile != NULL)
+		atomic_store(&written_meanwhile->wal.pages, (uint64_t)*copied + 1);
+	written_meanwhile = NULL;
+	return rc;
+}
+
+static struct pp_lease writer;
+
+/* More than a thousand pages, by a writer who is still there. */
+static void fill(struct pp_pool *pool)
+{
+	acquire_elsewhere(pool, PP_WRITE, &writer);
+	sql(writer.db,
+	    "CREATE TABLE IF NOT EXISTS big(x); INSERT INTO big VALUES (zeroblob(4500000))");
+	CHECK_INT(atomic_load(&pool->wal.pages), >, 1000);
+}
+
+static void *keep(void *pool)
+{
+	CHECK_INT(pp_keep(pool, NULL), ==, PP_OK);
+	return NULL;
+}
+
+/* The next write begins at the start of the file. */
+static void expect_restart(struct pp_pool *pool)
+{
+	acquire(pool, PP_WRITE, &writer);
+	sql(writer.db, "INSERT INTO big VALUES (1)");
+	pp_release(&writer);
+	CHECK_INT(atomic_load(&pool->wal.pages), <, 50);
+}
+
+TEST(wal, is_copied_to_its_end_although_somebody_writes)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1, .on_open = no_sync }, NULL);
+	pthread_t thread;
+
+	fill(f.pool);
+	written_meanwhile = f.pool;
+	thread = thread_start(keep, f.pool);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	pp_release(&writer);
+	pthread_join(thread, NULL);
+	CHECK_INT(stats(f.pool).checkpoints, ==, 2);
+	expect_restart(f.pool);
+}
+
+/* A reader of an older snapshot is gone by the time that upkeep has the writer; and if he is not,
+ * it is not tried again for nothing. */
+TEST_ROWS(wal, is_copied_to_its_end_when_readers_have_left, 2)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1, .on_open = no_sync }, NULL);
+	struct pp_lease reader = { 0 };
+	uint64_t acquires;
+	pthread_t thread;
+
+	acquire(f.pool, PP_READ, &reader);
+	sql(reader.db, "BEGIN; SELECT count(*) FROM t");
+	fill(f.pool);
+	thread = thread_start(keep, f.pool);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	if (row == 0)
+		pp_release(&reader);
+	pp_release(&writer);
+	pthread_join(thread, NULL);
+	CHECK_INT(stats(f.pool).checkpoints, ==, row == 0);
+	if (row == 0) {
+		expect_restart(f.pool);
+		return;
+	}
+	fill(f.pool);
+	pp_release(&writer);
+	acquires = stats(f.pool).write.acquires;
+	later(&f, 1);
+	CHECK_INT(stats(f.pool).write.acquires, ==, acquires);
+	pp_release(&reader);
+	fill(f.pool);
+	pp_release(&writer);
+	later(&f, 1);
+	CHECK_INT(stats(f.pool).checkpoints, ==, 1);
+	expect_restart(f.pool);
+}
+
+/* Who has the writer all the time keeps it; there is another time. */
+TEST(wal, waits_for_the_writer_no_longer_than_its_turn)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1, .on_open = no_sync }, NULL);
+	pthread_t thread;
+
+	fill(f.pool);
+	written_meanwhile = f.pool;
+	thread = thread_start(keep, f.pool);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	clock_travel_ms(60000);
+	pthread_join(thread, NULL);
+	CHECK_INT(stats(f.pool).checkpoints, ==, 1);
+	pp_release(&writer);
+}
