@@ -14,6 +14,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 #include "vfs.h"
 
 #include <errno.h>
@@ -286,6 +287,7 @@ static enum pp_status put_in_place(struct job *j)
 
 	if (status != PP_OK)
 		return status;
+	POINT(BACKUP);
 	number = rename(j->partial, j->path) != 0 ? errno : sync_folder(j->path);
 	return number == 0 ? PP_OK : failed_system(j, number);
 }

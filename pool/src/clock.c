@@ -6,6 +6,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -46,6 +47,8 @@ void clock_sleep_ns(uint64_t ns)
 {
 	struct timespec t, until;
 
+	if (point_sleep_ns(ns))
+		return;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	until = timespec_of((uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec + ns);
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
@@ -62,6 +65,17 @@ void clock_cond_init(pthread_cond_t *cond)
 	pthread_condattr_destroy(&attributes);
 }
 
+/* Time has passed until then, and nobody was there who could wake us. */
+static bool sleeps_elsewhere(uint64_t until_ns)
+{
+	uint64_t now;
+
+	if (!point_sleeps())
+		return false;
+	now = clock_ns();
+	return point_sleep_ns(until_ns > now ? until_ns - now : 0);
+}
+
 void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_ns)
 {
 	uint64_t travelled = atomic_load_explicit(&travelled_ns, memory_order_relaxed);
@@ -69,7 +83,7 @@ void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_ns)
 
 	if (until_ns == UINT64_MAX)
 		pthread_cond_wait(cond, mutex);
-	else
+	else if (!sleeps_elsewhere(until_ns))
 		pthread_cond_timedwait(cond, mutex, &until);
 }
 
@@ -78,6 +92,8 @@ void clock_park(atomic_uint *word, unsigned value, uint64_t until_ns)
 	uint64_t travelled = atomic_load_explicit(&travelled_ns, memory_order_relaxed);
 	struct timespec until = timespec_of(until_ns > travelled ? until_ns - travelled : 0);
 
+	if (until_ns != UINT64_MAX && sleeps_elsewhere(until_ns))
+		return;
 	syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value,
 	        until_ns == UINT64_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
 }
@@ -123,9 +139,14 @@ static void look_again(struct pp_pool *pool, void *context)
 	keeper_poke(pool);
 }
 
+void clock_pass_ns(uint64_t ns)
+{
+	atomic_fetch_add_explicit(&travelled_ns, ns, memory_order_relaxed);
+}
+
 void clock_travel_ms(uint64_t ms)
 {
-	atomic_fetch_add_explicit(&travelled_ns, ms * NS_PER_MS, memory_order_relaxed);
+	clock_pass_ns(ms * NS_PER_MS);
 	pools_visit(look_again, NULL);
 }
 

@@ -8,6 +8,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 #include "vfs.h"
 
 #include <stdio.h>
@@ -418,6 +419,7 @@ enum pp_status connection_open(struct connection *c, struct pp_deadline until,
 
 	if (status != PP_OK)
 		return status;
+	POINT(OPEN);
 	account = account_open(c->pool->account);
 	if (account == NULL && memory_accounting() != PP_ACCOUNTING_OFF)
 		return error_set(error, PP_NOMEM, "open", "no account is free for a connection");
@@ -485,6 +487,7 @@ bool connection_close(struct connection *c)
 	uint64_t left;
 	bool closed;
 
+	POINT(CLOSE);
 	c->lent = false; /* Nobody stops what closing does. */
 	if (c->no_checkpoint)
 		sqlite3_db_config(c->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);

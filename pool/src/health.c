@@ -12,6 +12,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -290,6 +291,7 @@ static enum pp_status open_anew(struct pp_pool *pool, struct pp_deadline until,
 		return error_set(error, PP_MISMATCH, "reopen",
 		                 "another pool has the file that is now at %.160s", pool->path);
 	close_all(pool);
+	POINT(REOPEN);
 	/* Whatever it may be now, it is right. */
 	atomic_store_explicit(&pool->health.mode, 0, memory_order_relaxed);
 	status = open_all(pool, until, error);

@@ -766,7 +766,8 @@ uint64_t deadline_ns(const struct pp_pool *pool, struct pp_deadline deadline);
 /* The same deadline with its point in time filled in. */
 struct pp_deadline deadline_fix(const struct pp_pool *pool, struct pp_deadline deadline);
 bool token_cancelled(const struct pp_token *token);
-/* Tests: all clocks here go on by so much, and who waits looks again. */
+/* Tests: all clocks here go on by so much; of the second, who waits looks again. */
+void clock_pass_ns(uint64_t ns);
 void clock_travel_ms(uint64_t ms);
 /* A pool of this process has this file. Any thread. */
 bool file_is_pooled(const struct stat *file);

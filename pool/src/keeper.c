@@ -7,6 +7,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 
 #include <signal.h>
 #include <string.h>
@@ -32,6 +33,7 @@ static uint64_t keep(struct pp_pool *pool, bool all)
 	bool alone = pool_is_held(pool);
 	uint64_t now = clock_coarse_ms(), due = now + UPKEEP_MS;
 
+	POINT(KEEP);
 	for (unsigned i = 0; i < DUTIES; i++) {
 		uint64_t *at = &pool->keeper.due_ms[i];
 

@@ -7,6 +7,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 #include "probes.h"
 
 #include <assert.h>
@@ -253,6 +254,7 @@ enum pp_status lease_acquire(struct pp_pool *pool, enum pp_lane lane, struct pp_
 		slot = line_claim(pool, lane);
 	if (slot == NULL || slot->connection.db == NULL)
 		return acquire_slowly(pool, lane, deadline, caller, slot, ret_lease, error);
+	POINT(CLAIM);
 	slot_lend(pool, slot, deadline.token, caller, ret_lease);
 	PROBE_ACQUIRE_DONE(pool, lane, slot_id(pool, slot), 0);
 	return PP_OK;
@@ -358,8 +360,10 @@ void lease_release(struct pp_lease *lease)
 {
 	struct slot *slot = lease->slot;
 	struct pp_pool *pool = lease->pool;
-	bool clean = connection_prove(&slot->connection);
+	bool clean;
 
+	POINT(RELEASE);
+	clean = connection_prove(&slot->connection);
 	PROBE_RELEASE(pool, slot->connection.lane, slot_id(pool, slot));
 	if (!clean)
 		retire(pool, slot);

@@ -22,6 +22,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 #include "probes.h"
 
 void line_init(struct line *line)
@@ -229,6 +230,7 @@ static void serve(struct pp_pool *pool, struct line *line)
 		head->slot = slot;
 		dequeue(line, head);
 		line->lanes[head->lane - PP_READ].handovers++;
+		POINT(HAND_OVER);
 		pthread_cond_signal(&head->wake);
 	}
 	line->codel = (struct codel){ 0 }; /* Nobody waits. */
@@ -463,6 +465,7 @@ enum pp_status line_wait(struct pp_pool *pool, enum pp_lane lane, struct pp_dead
 		unlock_other(pool, line);
 	if (entered) {
 		PROBE_WAIT_BEGIN(pool, lane);
+		POINT(WAIT);
 		status = stand(pool, line, &waiter, until.ns);
 		serve(pool, line);
 	}
@@ -487,6 +490,7 @@ void line_give_back(struct pp_pool *pool, struct slot *slot, enum slot_state sta
 	struct line *line = pool_lane(pool, slot->connection.lane)->line;
 
 	atomic_exchange(&slot->state, state);
+	POINT(GIVE);
 	if (atomic_load(&line->waiting) == 0)
 		return;
 	pthread_mutex_lock(&line->mutex);

@@ -8,6 +8,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 #include "vfs.h"
 
 #include <assert.h>
@@ -606,6 +607,7 @@ enum pp_status pp_close(struct pp_pool *pool, struct pp_deadline deadline,
 		keeper_stop(pool);
 		suspension_end(pool);
 		group_shut(pool);
+		POINT(SHUT);
 		closing.leased = drain(pool, until);
 		if (closing.leased > 0) {
 			status = PP_LEASED;

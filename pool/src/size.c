@@ -9,6 +9,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 
 struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane which)
 {
@@ -134,6 +135,7 @@ void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generatio
 	    (atomic_compare_exchange_strong(&slot->fate, &set, before) || before >= FATE_OBEYED))
 		return;
 	count(&pool->counters.quarantined);
+	POINT(QUARANTINE);
 	event_send(pool, PP_EVENT_QUARANTINED, slot, "%s", "");
 	group_abandon(pool, slot); /* Before one is opened, which may have to wait. */
 	if (before == FATE_REPLACE)
@@ -244,6 +246,7 @@ static void renew(struct pp_pool *pool, struct slot *slot)
 		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "cannot renew: %s", error.message);
 		return;
 	}
+	POINT(RENEW);
 	slot->successor = next;
 	doom(pool, slot, FATE_REPLACE);
 }

@@ -8,6 +8,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 #include "probes.h"
 
 #include <assert.h>
@@ -61,8 +62,10 @@ static enum pp_status roll_back_all(struct connection *c, struct pp_error *error
 {
 	int rc = SQLITE_OK;
 
-	if (!sqlite3_get_autocommit(c->db))
+	if (!sqlite3_get_autocommit(c->db)) {
+		POINT(ROLLBACK);
 		rc = step(c->rollback);
+	}
 	c->dead = true;
 	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "ROLLBACK", NULL);
 }
@@ -133,9 +136,11 @@ static enum pp_status begin_level(struct connection *c, struct pp_error *error)
 		                 "a transaction is open that pp_begin() did not begin");
 	if (c->lane == PP_WRITE && (status = connection_look(c, error)) != PP_OK)
 		return status;
+	POINT(BEGIN);
 	rc = c->lane == PP_WRITE ? begin_in_turn(c) : begin_snapshot(c);
 	if (rc != SQLITE_OK)
 		return begin_failed(c, rc, error);
+	POINT(BEGUN);
 	connection_watch(c);
 	c->depth = 1;
 	c->dead = false;
@@ -181,6 +186,7 @@ static enum pp_status commit_outermost(struct connection *c, struct pp_error *er
 	if (connection_stop(c, start) != STOP_NOT)
 		return commit_failed(c, connection_stopped(c, "commit", error));
 	c->committing = true;
+	POINT(COMMIT);
 	rc = step(c->commit);
 	c->committing = false;
 	if (rc != SQLITE_OK) {
@@ -190,6 +196,7 @@ static enum pp_status commit_outermost(struct connection *c, struct pp_error *er
 		c->discard |= pp_class_of(rc) == PP_DISCARD_CONNECTION;
 		return commit_failed(c, status);
 	}
+	POINT(COMMITTED);
 	c->depth = 0;
 	if (write) /* A reader's end is none that anybody waits for. */
 		histogram_note(c->pool, PP_HISTOGRAM_COMMIT, clock_ns() - start);
@@ -458,6 +465,7 @@ enum pp_status transaction_run(struct pp_pool *pool, const struct pp_transaction
 		before = error;
 		count(&pool->counters.retries);
 		PROBE_RETRY(pool, n, error.sqlite_code);
+		POINT(RETRY);
 		if (n == 1)
 			group_enter(pool);
 		group_pause(pool, pause, options->deadline.token);

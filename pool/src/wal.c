@@ -13,6 +13,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
+#include "point.h"
 #include "probes.h"
 
 #include <limits.h>
@@ -51,9 +52,13 @@ uint64_t wal_bytes(const struct pp_pool *pool)
 static bool checkpoint(struct pp_pool *pool, sqlite3 *db, int mode, int *ret_copied)
 {
 	uint64_t start = clock_ns(), known = load(&pool->wal.pages);
-	int pages = -1, copied = -1;
-	int rc = sqlite3_wal_checkpoint_v2(db, "main", mode, &pages, &copied);
-	bool whole = rc == SQLITE_OK && copied == pages;
+	int pages = -1, copied = -1, rc;
+	bool whole;
+
+	POINT(CHECKPOINT);
+	rc = sqlite3_wal_checkpoint_v2(db, "main", mode, &pages, &copied);
+	POINT(CHECKPOINTED);
+	whole = rc == SQLITE_OK && copied == pages;
 
 	histogram_note(pool, PP_HISTOGRAM_CHECKPOINT, clock_ns() - start);
 	PROBE_CHECKPOINT(pool, rc, pages, copied);

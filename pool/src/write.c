@@ -16,6 +16,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "member.h"
+#include "point.h"
 #include "probes.h"
 
 #include <assert.h>
@@ -70,6 +71,7 @@ static enum pp_status run_level(struct batch *b, struct connection *c, struct me
 	status = transaction_work(&b->lease, m->work, m->context, &m->error);
 	if (status == PP_FORKED)
 		return status;
+	POINT(GROUP_RAN);
 	if (status == PP_OK && transaction_is_dead(c))
 		status = transaction_commit(c, &m->error); /* It says why not. */
 	watched = connection_pass(c);
@@ -207,6 +209,7 @@ static enum pp_status commit(struct batch *b, struct connection *c, struct pp_er
 	/* Nobody's token and nobody's interruption: a commit is not taken back. */
 	lease_hand_over(&b->lease, NULL, b->committing->caller);
 	c->deadline_ns = b->deadline_ns > at_least ? b->deadline_ns : at_least;
+	POINT(GROUP_COMMIT);
 	status = transaction_commit(c, error);
 	status = memory_explain(status, atomic_load(&c->account), error);
 	if (status != PP_OK)
@@ -240,6 +243,7 @@ static void tell_all(struct member *ran, const struct pp_cause *undone, enum pp_
 {
 	for (struct member *m = ran, *next; m != NULL; m = next) {
 		next = m->next;
+		POINT(GROUP_TELL);
 		m->status = status;
 		if (undone != NULL)
 			member_undo(m, undone);
@@ -346,6 +350,7 @@ static enum pp_status group_attempt(struct pp_pool *pool, const struct pp_transa
 		return transaction_attempt(pool, options, caller, work, context, error);
 	m.thread = thread_number();
 	m.since_ns = clock_ns();
+	POINT(GROUP_JOIN);
 	status = member_enter(pool, &m);
 	if (status != PP_OK) {
 		*error = m.error;
