@@ -190,6 +190,8 @@ static void prepare(struct harness_run *run)
 static void finish(struct harness_run *run)
 {
 	harness_target_close(run); /* Where the body has left it open. */
+	recorders_flush(run);
+	cases_numbers(run);
 	meter_stop(run);
 	/* What SQLite keeps for its next connection is not a leak of this one. */
 	sqlite3_shutdown();

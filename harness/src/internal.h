@@ -23,7 +23,7 @@
 #include <sys/types.h>
 #include <time.h>
 
-enum { FD_MAX = 4096 };
+enum { FD_MAX = 4096, NOTES = 32 };
 
 /* A thread on a stack of our own: glibc keeps its own stacks, and what hangs on them in the heap,
  * for later use, and then a census after is not a census before. */
@@ -50,6 +50,8 @@ struct harness_run {
 	const struct harness_target *target;
 	struct harness_options options;
 	bool quiet, json;
+	int argc; /* The command line, a replayed run's in place of --replay. */
+	char **argv;
 	char directory[PATH_MAX - 64], work[PATH_MAX - 32];
 	struct shared *shared;
 	struct timespec started; /* Wall clock. */
@@ -64,6 +66,20 @@ struct harness_run {
 	char target_path[PATH_MAX];
 	unsigned violated_count;
 	double residue_bytes;
+
+	/* case.c: the body's thread's, but for case_failed. */
+	const char *only_case; /* --case; NULL: all. */
+	uint64_t choices_digest, events_digest;
+	char notes[NOTES][200];
+	unsigned note_count; /* Of the case; the last NOTES are kept. */
+	atomic_bool case_failed;
+
+	/* replay.c: what the digests were; set where there is something to compare with. */
+	struct replay {
+		char directory[PATH_MAX];
+		bool wanted, operations;
+		double operations_digest, choices_digest, events_digest; /* -1: none. */
+	} replay;
 
 	struct own_thread sampler;
 	sem_t sampler_stop;
@@ -99,8 +115,16 @@ struct parsed {
 };
 int options_read(struct harness_run *run, const struct harness_target *const targets[], int argc,
                  char **argv, struct parsed *ret_parsed);
-void options_repeat(const struct harness_run *run, int argc, char **argv, char *ret_line,
-                    size_t line_size);
+/* From the words that options_read() left in run. */
+void options_repeat(const struct harness_run *run, char *ret_line, size_t line_size);
+/* What is no part of what a run does. */
+bool options_left_out(const char *argument, bool *ret_takes_value);
+
+/* replay.c: the command line with what a recorded run was given in place of --replay DIR, or argv
+ * itself; NULL, and a line on standard error, when that run cannot be done again. */
+char **replay_words(struct harness_run *run, int argc, char **argv, int *ret_argc);
+/* When everything is over: did it do the same? */
+void replay_judge(struct harness_run *run);
 
 /* targets.c: the scenario's, and the plug-ins in peers/ beside this program. find loads a plug-in
  * and returns -1 to go on, or says in a line what is wrong and returns the exit code; no name is
@@ -138,6 +162,9 @@ void child_main(struct harness_run *run) __attribute__((noreturn));
 /* Recomputes the open target's invariants; a mismatch is a FAIL. */
 void target_check(struct harness_run *run);
 
+/* case.c */
+void cases_numbers(struct harness_run *run);
+
 /* recorder.c */
 enum recorder_tag {
 	TAG_OPERATION,
@@ -158,6 +185,8 @@ void recorders_begin(struct harness_run *run, struct harness_recorder *const rec
                      unsigned count);
 void recorders_tick(struct harness_run *run);
 void recorders_end(struct harness_run *run);
+/* What harness_duration() has noted since the last load. */
+void recorders_flush(struct harness_run *run);
 
 /* heap.c */
 const char *heap_provider(void);
@@ -199,7 +228,7 @@ uint64_t finished_count(const struct shared *shared);
 /* The tool this process runs under: none, memcheck or helgrind. */
 const char *under_name(void);
 void result_numbers(struct harness_run *run);
-json_t *result_json(const struct harness_run *run, int argc, char **argv, const char *repeat);
+json_t *result_json(const struct harness_run *run, const char *repeat);
 bool percentile_known(const struct harness_histogram *h, double percentile);
 
 #endif

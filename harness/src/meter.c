@@ -125,6 +125,11 @@ static void sample(struct harness_run *run)
 
 	target_look(run, &g, &wal);
 	atomic_store_explicit(&run->shared->live_bytes, heap, memory_order_relaxed);
+	if (g.connections > 0) { /* For who finds that everything stands still. */
+		atomic_store(&run->shared->seen_connections, g.connections);
+		atomic_store(&run->shared->seen_leased, g.leased);
+		atomic_store(&run->shared->seen_waiting, g.waiting);
+	}
 	size = snprintf(row, sizeof row,
 	                "%.3f,%llu,%u,%u,%u,%llu,%llu,%llu,%llu,%lld,%llu,%llu,%llu,%u,%u\n",
 	                run_seconds(run), (unsigned long long)finished_count(run->shared), g.leased,

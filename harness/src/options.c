@@ -30,6 +30,8 @@ enum key {
 	KEY_JSON,
 	KEY_DESCRIBE,
 	KEY_LIST_TARGETS,
+	KEY_CASE,
+	KEY_REPLAY,
 };
 
 static const struct argp_option options[] = {
@@ -45,6 +47,9 @@ static const struct argp_option options[] = {
 	{ "journal", KEY_JOURNAL, "WORD", 0, "WAL (default) or DELETE", 2 },
 	{ "target", KEY_TARGET, "NAME", 0, "What to drive: one of --list-targets, or ./FILE.so",
 	  2 },
+	{ "case", KEY_CASE, "NAME", 0, "Only the case of that name", 2 },
+	{ "replay", KEY_REPLAY, "DIR", 0,
+	  "Do again what the run in DIR did, and say whether it did the same", 3 },
 	{ "dir", KEY_DIR, "PATH", 0, "The run directory to make", 3 },
 	{ "quiet", KEY_QUIET, NULL, 0, "No progress and no summary", 3 },
 	{ "json", KEY_JSON, NULL, 0, "Print run.json on standard output", 3 },
@@ -203,6 +208,9 @@ static error_t read_option(int key, char *value, struct argp_state *state)
 	case KEY_TARGET:
 		r->parsed->target_name = value;
 		return 0;
+	case KEY_CASE:
+		r->run->only_case = value;
+		return 0;
 	case KEY_DIR:
 		r->parsed->directory = value;
 		return value[0] != '\0' ? 0 : wrong(r, "dir", "", "must be the name of a folder");
@@ -324,6 +332,13 @@ int options_read(struct harness_run *run, const struct harness_target *const tar
 		.options = options, .parser = read_option, .doc = doc, .children = children
 	};
 	struct reading r = { run, ret_parsed, false, false, "" };
+	char **words = replay_words(run, argc, argv, &argc);
+
+	if (words == NULL)
+		return 2;
+	argv = words;
+	run->argc = argc;
+	run->argv = argv;
 
 	targets_line(targets, known);
 	snprintf(doc, sizeof doc, "%s\v%s\nPasses %s\nTargets %s", run->scenario->question,
@@ -347,17 +362,18 @@ int options_read(struct harness_run *run, const struct harness_target *const tar
 }
 
 /* What differs in a repetition: where it writes, and how much it says. */
-static bool left_out(const char *argument, bool *ret_takes_value)
+bool options_left_out(const char *argument, bool *ret_takes_value)
 {
-	static const char *const with_value[] = { "--seed", "--dir" };
+	static const char *const with_value[] = { "--seed", "--dir", "--replay" };
 	static const char *const alone[] = { "--quiet", "--json" };
 
 	*ret_takes_value = false;
-	for (unsigned i = 0; i < 2; i++) {
-		size_t length = strlen(with_value[i]);
-
+	for (unsigned i = 0; i < 2; i++)
 		if (strcmp(argument, alone[i]) == 0)
 			return true;
+	for (unsigned i = 0; i < 3; i++) {
+		size_t length = strlen(with_value[i]);
+
 		if (strncmp(argument, with_value[i], length) == 0 &&
 		    (argument[length] == '\0' || argument[length] == '=')) {
 			*ret_takes_value = argument[length] == '\0';
@@ -367,9 +383,10 @@ static bool left_out(const char *argument, bool *ret_takes_value)
 	return false;
 }
 
-void options_repeat(const struct harness_run *run, int argc, char **argv, char *ret_line,
-                    size_t line_size)
+void options_repeat(const struct harness_run *run, char *ret_line, size_t line_size)
 {
+	char **argv = run->argv;
+	int argc = run->argc;
 	const char *under = under_name();
 	bool tool = strcmp(under, "none") != 0; /* It chooses its variant. */
 	size_t used =
@@ -380,7 +397,7 @@ void options_repeat(const struct harness_run *run, int argc, char **argv, char *
 	for (int i = 1; i < argc && used + 2 < line_size; i++) {
 		bool takes_value;
 
-		if (left_out(argv[i], &takes_value)) {
+		if (options_left_out(argv[i], &takes_value)) {
 			i += takes_value;
 			continue;
 		}

@@ -16,6 +16,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
 
+#include <poolproof/harness/case.h>
 #include <poolproof/harness/load.h>
 
 #include <stdatomic.h>
@@ -36,14 +37,16 @@ static const char *const fixed_tags[TAG_NAMED] = {
 	[TAG_TRANSACTION] = "transaction", [TAG_COMMIT] = "commit",
 };
 
-/* The run's number for a tag; a new one is entered. SHARED_TAGS is never reached: there are no
- * more operations than SHARED_OPERATIONS. */
+/* The run's number for a tag; a new one is entered, but of harness_duration()'s no more than there
+ * is room for: the rest are under the last one's name. Under recorders_lock. */
 static unsigned char tag_enter(struct shared *shared, const char *name)
 {
 	unsigned i = 0;
 
 	while (i < shared->tag_count && strcmp(shared->tags[i], name) != 0)
 		i++;
+	if (i == SHARED_TAGS)
+		return SHARED_TAGS - 1;
 	if (i == shared->tag_count) {
 		snprintf(shared->tags[i], SHARED_NAME, "%s", name);
 		shared->tag_count++;
@@ -61,6 +64,7 @@ struct harness_recorder *recorder_new(struct harness_run *run, const struct harn
 
 	if (r == NULL)
 		return NULL;
+	pthread_mutex_lock(&run->recorders_lock);
 	r->size = size;
 	r->tag_count = count;
 	r->tags = (unsigned char *)(r + 1);
@@ -72,6 +76,7 @@ struct harness_recorder *recorder_new(struct harness_run *run, const struct harn
 		snprintf(name, sizeof name, "operation.%s", load->operations[i].name);
 		r->tags[TAG_NAMED + i] = tag_enter(run->shared, name);
 	}
+	pthread_mutex_unlock(&run->recorders_lock);
 	return r;
 }
 
@@ -179,5 +184,23 @@ void recorders_end(struct harness_run *run)
 	}
 	write_intervals(run, run->from_s, run->asked_s);
 	run->recorder_count = 0;
+	pthread_mutex_unlock(&run->recorders_lock);
+}
+
+/* The fixed tags have the first numbers, whoever is first. */
+void harness_duration(struct harness_run *run, const char *tag, uint64_t ns)
+{
+	pthread_mutex_lock(&run->recorders_lock);
+	for (unsigned i = 0; i < TAG_NAMED; i++)
+		tag_enter(run->shared, fixed_tags[i]);
+	harness_histogram_record(&run->intervals[tag_enter(run->shared, tag)], ns);
+	pthread_mutex_unlock(&run->recorders_lock);
+}
+
+void recorders_flush(struct harness_run *run)
+{
+	pthread_mutex_lock(&run->recorders_lock);
+	write_intervals(run, run->from_s, run_seconds(run));
+	run->from_s = run_seconds(run);
 	pthread_mutex_unlock(&run->recorders_lock);
 }

@@ -126,7 +126,7 @@ void result_numbers(struct harness_run *run)
 	struct shared *shared = run->shared;
 
 	for (unsigned i = 0; i < shared->tag_count; i++)
-		if (i < TAG_NAMED || shared->totals[i].count > 0)
+		if ((i < TAG_NAMED && shared->load_count > 0) || shared->totals[i].count > 0)
 			histogram_numbers(run, shared->tags[i], &shared->totals[i]);
 	count_numbers(run);
 	if (shared->open_loop) {
@@ -214,7 +214,7 @@ static json_t *options_json(const struct harness_options *o)
 	                 o->synchronous, "journal", o->journal_mode);
 }
 
-static json_t *command_json(int argc, char **argv)
+static json_t *command_json(int argc, char *const *argv)
 {
 	json_t *command = json_array();
 
@@ -231,7 +231,7 @@ static json_t *command_json(int argc, char **argv)
 	return command;
 }
 
-json_t *result_json(const struct harness_run *run, int argc, char **argv, const char *repeat)
+json_t *result_json(const struct harness_run *run, const char *repeat)
 {
 	const struct harness_scenario *s = run->scenario;
 	json_t *json = json_object();
@@ -251,7 +251,7 @@ json_t *result_json(const struct harness_run *run, int argc, char **argv, const 
 	json_object_set_new(json, "seed", json_integer((json_int_t)run->options.seed));
 	json_object_set_new(json, "started", json_string(started));
 	json_object_set_new(json, "seconds", json_real(round(run_seconds(run) * 1000) / 1000));
-	json_object_set_new(json, "command", command_json(argc, argv));
+	json_object_set_new(json, "command", command_json(run->argc, run->argv));
 	json_object_set_new(json, "repeat", json_string(repeat));
 	json_object_set_new(json, "options", options_json(&run->options));
 	json_object_set_new(json, "versions", harness_versions_json());

@@ -60,7 +60,7 @@ static int could_not(const struct harness_run *run, const char *why)
 	return EXIT_CANNOT;
 }
 
-static int write_result(struct harness_run *run, int argc, char **argv)
+static int write_result(struct harness_run *run)
 {
 	char repeat[REPEAT_SIZE], why[PATH_MAX + 256];
 	enum verdict verdict;
@@ -68,9 +68,9 @@ static int write_result(struct harness_run *run, int argc, char **argv)
 	char *text;
 	bool ok;
 
-	options_repeat(run, argc, argv, repeat, sizeof repeat);
+	options_repeat(run, repeat, sizeof repeat);
 	verdict = verdict_of(run->shared);
-	json = result_json(run, argc, argv, repeat);
+	json = result_json(run, repeat);
 	text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
 	json_decref(json);
 	snprintf(why, sizeof why, "no memory for run.json; free some");
@@ -111,7 +111,7 @@ static bool live(struct harness_run *run)
 	return atomic_load(&run->shared->cannot) == 0;
 }
 
-static int run_scenario(struct harness_run *run, const char *directory, int argc, char **argv)
+static int run_scenario(struct harness_run *run, const char *directory)
 {
 	char why[PATH_MAX + 256];
 
@@ -125,12 +125,13 @@ static int run_scenario(struct harness_run *run, const char *directory, int argc
 	bool lived = live(run);
 
 	result_numbers(run);
+	replay_judge(run);
 	harness_event(run, "verdict", "%s", verdict_name(verdict_of(run->shared)));
 	record_close(run);
 	/* The parent's own events may have met the full disk, too. */
 	if (!lived || atomic_load(&run->shared->cannot) != 0)
 		return could_not(run, run->shared->cannot_text);
-	return write_result(run, argc, argv);
+	return write_result(run);
 }
 
 int harness_main(const struct harness_scenario *scenario,
@@ -157,7 +158,7 @@ int harness_main(const struct harness_scenario *scenario,
 		return EXIT_CANNOT;
 	}
 	signal(SIGXFSZ, SIG_IGN); /* A file that grew to its limit is an error of write(). */
-	code = run_scenario(&run, parsed.directory, argc, argv);
+	code = run_scenario(&run, parsed.directory);
 	munmap(run.shared, sizeof *run.shared);
 	return code;
 }

@@ -19,10 +19,11 @@ enum {
 	SHARED_REASONS = 24,
 	SHARED_NUMBERS = 512,
 	SHARED_OPERATIONS = 32,
-	SHARED_TAGS = 48,
+	SHARED_TAGS = 64,
 	SHARED_FRAMES = 64,
 	SHARED_NAME = 64,
 	SHARED_TEXT = 600,
+	SHARED_CASE = 160,
 };
 
 enum verdict { VERDICT_PASS, VERDICT_UNTRUSTWORTHY, VERDICT_FAIL };
@@ -58,7 +59,13 @@ struct shared {
 	/* Goes up when the body's thread enters and when it leaves the target's open, check or
 	 * close: odd is inside. */
 	_Atomic uint64_t target_steps;
-	_Atomic int loading; /* A load runs. */
+	_Atomic int loading;         /* A load runs. */
+	_Atomic uint64_t case_steps; /* As target_steps, of cases. */
+	/* The body's thread's; case_name is read when nothing goes on any more. */
+	unsigned case_count, case_failed_count;
+	char case_name[SHARED_CASE];
+	/* What the target was like when it was last sampled. */
+	_Atomic unsigned seen_connections, seen_leased, seen_waiting;
 	char cannot_text[SHARED_TEXT];
 
 	/* What the progress line shows. phase is written before loading is set. */

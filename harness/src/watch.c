@@ -51,7 +51,8 @@ void watch_prepare_child(struct harness_run *run)
 
 static bool inside(const struct shared *shared)
 {
-	if (atomic_load(&shared->target_steps) % 2 == 1)
+	if (atomic_load(&shared->target_steps) % 2 == 1 ||
+	    atomic_load(&shared->case_steps) % 2 == 1)
 		return true;
 	for (unsigned i = 0; i < SHARED_THREADS; i++)
 		if (atomic_load_explicit(&shared->slots[i].inside, memory_order_relaxed))
@@ -73,7 +74,8 @@ static uint64_t limit_ns(const struct harness_run *run)
 static bool hangs(const struct harness_run *run, struct stillness *still)
 {
 	uint64_t now = now_ns();
-	uint64_t steps = finished_count(run->shared) + atomic_load(&run->shared->target_steps);
+	uint64_t steps = finished_count(run->shared) + atomic_load(&run->shared->target_steps) +
+	                 atomic_load(&run->shared->case_steps);
 
 	if (steps != still->steps || still->since_ns == 0 || !inside(run->shared)) {
 		still->steps = steps;
@@ -82,16 +84,23 @@ static bool hangs(const struct harness_run *run, struct stillness *still)
 	return now - still->since_ns > limit_ns(run);
 }
 
+static const char *hangs_where(const struct shared *shared)
+{
+	if (atomic_load(&shared->target_steps) % 2 == 1)
+		return "the target's open, check or close";
+	return atomic_load(&shared->case_steps) % 2 == 1 ? shared->case_name : shared->phase;
+}
+
 static void hang(struct harness_run *run, pid_t child)
 {
-	const char *where = atomic_load(&run->shared->target_steps) % 2 == 1
-	                            ? "the target's open, check or close"
-	                            : run->shared->phase;
+	struct shared *shared = run->shared;
+	const char *where = hangs_where(shared);
 
 	verdict_add(run, VERDICT_FAIL,
 	            "hang: nothing finished for %.1f s in %s; every thread's stack is in "
-	            "leaks/stacks.txt",
-	            (double)limit_ns(run) / 1e9, where);
+	            "leaks/stacks.txt; the target had %u connections, %u lent, %u waiters",
+	            (double)limit_ns(run) / 1e9, where, atomic_load(&shared->seen_connections),
+	            atomic_load(&shared->seen_leased), atomic_load(&shared->seen_waiting));
 	fprintf(stderr, "%s: hang in %s after %.1f s\n", run->scenario->name, where,
 	        run_seconds(run));
 	stacks_of_threads(run, child);
