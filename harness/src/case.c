@@ -9,6 +9,7 @@
 
 #include <poolproof/harness/case.h>
 
+#include <assert.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -24,6 +25,11 @@ static uint64_t mix_text(uint64_t digest, const char *text)
 	for (; *text != '\0'; text++)
 		digest = mix(digest, (unsigned char)*text);
 	return mix(digest, 0x100);
+}
+
+bool case_runs(const struct shared *shared)
+{
+	return atomic_load(&shared->case_steps) % 2 == 1;
 }
 
 /* The watchdog sees that something goes on. */
@@ -44,6 +50,7 @@ bool harness_case_begin(struct harness_run *run, const char *format, ...)
 	one_line(name);
 	if (run->only_case != NULL && strcmp(run->only_case, name) != 0)
 		return false;
+	assert(!case_runs(shared) && "the one before has not ended");
 	memcpy(shared->case_name, name, sizeof name);
 	shared->case_count++;
 	run->note_count = 0;
@@ -88,6 +95,7 @@ void harness_case_end(struct harness_run *run)
 	struct shared *shared = run->shared;
 	unsigned first = run->note_count > NOTES ? run->note_count - NOTES : 0;
 
+	assert(case_runs(shared) && "none has begun");
 	if (atomic_exchange(&run->case_failed, false)) {
 		shared->case_failed_count++;
 		for (unsigned i = first; i < run->note_count; i++)

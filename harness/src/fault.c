@@ -2,9 +2,16 @@
  * fault.c - plans, places, and the sweep over all of a place's visits.
  *
  * To know before reading: a thread's own plans are in its own memory, so counting costs nothing and
- * orders nothing: a lock or an atomic read-modify-write here would hide races from tsan. Plans for
- * everybody stand in one static set; its counters are atomic, relaxed: each visit has a number of
- * its own and that is all.
+ * orders nothing; a lock here would hide races from tsan. Plans for everybody are copied into one
+ * static set, and two numbers guard it:
+ *
+ *   entered  How many plans there are, and how many visits have come to them. Whoever arms stores
+ *            it with release, a visit adds itself with acquire: so it sees the plans.
+ *   left     How many of these visits are through; each adds itself with release. Whoever disarms
+ *            takes the plans out of entered and waits, with acquire, until left has caught up: so
+ *            nobody reads plans that are written anew.
+ *
+ * A visit only ever acquires from who arms and releases to who disarms. Nothing orders two visits.
  */
 /* SPDX-License-Identifier: MIT */
 #include "fault_internal.h"
@@ -12,13 +19,18 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { WORDS = HARNESS_PLACES_MAX / 64 };
+#ifdef PP_COVERAGE
+#include <gcov.h>
+#endif
+
+enum { WORDS = HARNESS_PLACES_MAX / 64, COUNT_SHIFT = 56 };
 
 /* Names are literals, or live as long as the process. Written under the lock, before count. */
 static const char *names[HARNESS_PLACES_MAX];
@@ -28,18 +40,26 @@ static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
 struct armed {
 	struct harness_fault *plan;
 	uint64_t places[WORDS];
-	_Atomic uint64_t visits, hits, benign; /* Everybody's; a thread's own are in the plan. */
 };
 
 static _Thread_local struct mine {
 	unsigned count;
+	bool everybodys; /* This thread has armed these, too. */
 	struct armed faults[HARNESS_FAULTS_MAX];
 } mine;
 
-/* The plans for everybody, of one thread at a time. Released with the count, so whoever sees the
- * count sees the plans; they are taken back when the threads that visit are at rest. */
-static struct armed everybody[HARNESS_FAULTS_MAX];
-static atomic_uint everybody_count;
+/* The plans for everybody, of one thread at a time. The counters are relaxed: each visit has a
+ * number of its own, and that is all. */
+static struct {
+	_Atomic uint64_t entered; /* Plans << COUNT_SHIFT | visits. */
+	_Atomic uint64_t left;
+	struct shared_plan {
+		struct armed armed;
+		struct harness_fault copy; /* The caller's is his again before a late visit. */
+		_Atomic uint64_t visits, hits, benign;
+		_Atomic unsigned hit; /* The place of the first hit. */
+	} faults[HARNESS_FAULTS_MAX];
+} everybody;
 
 static _Thread_local unsigned benign_depth;
 
@@ -91,35 +111,62 @@ static void arm_one(struct armed *a, struct harness_fault *plan)
 	assert(found > 0 && "no such place");
 }
 
+static void arm_for_everybody(struct shared_plan *p, struct harness_fault *plan)
+{
+	arm_one(&p->armed, plan);
+	p->copy = *plan;
+	atomic_store_explicit(&p->visits, 0, memory_order_relaxed);
+	atomic_store_explicit(&p->hits, 0, memory_order_relaxed);
+	atomic_store_explicit(&p->benign, 0, memory_order_relaxed);
+}
+
 void harness_fault_arm(struct harness_fault faults[], unsigned count)
 {
-	unsigned shared = 0;
+	uint64_t shared = 0;
 
-	assert(mine.count == 0 && count <= HARNESS_FAULTS_MAX);
+	assert(mine.count == 0 && !mine.everybodys && count <= HARNESS_FAULTS_MAX);
 	for (unsigned i = 0; i < count; i++) {
 		struct harness_fault *f = &faults[i];
 
-		if (f->any_thread)
-			arm_one(&everybody[shared++], f);
-		else
+		if (!f->any_thread) {
 			arm_one(&mine.faults[mine.count++], f);
+			continue;
+		}
+		assert(atomic_load(&everybody.entered) >> COUNT_SHIFT == 0 && "another thread's");
+		arm_for_everybody(&everybody.faults[shared++], f);
 	}
-	if (shared > 0) {
-		assert(atomic_load(&everybody_count) == 0);
-		atomic_store_explicit(&everybody_count, shared, memory_order_release);
+	if (shared == 0)
+		return;
+	mine.everybodys = true;
+	atomic_store_explicit(&everybody.left, 0, memory_order_relaxed);
+	atomic_store_explicit(&everybody.entered, shared << COUNT_SHIFT, memory_order_release);
+}
+
+static void disarm_everybody(void)
+{
+	uint64_t entered = atomic_exchange_explicit(&everybody.entered, 0, memory_order_relaxed);
+	uint64_t visits = entered & ((UINT64_C(1) << COUNT_SHIFT) - 1);
+
+	while (atomic_load_explicit(&everybody.left, memory_order_acquire) != visits)
+		sched_yield();
+	for (unsigned i = 0; i < entered >> COUNT_SHIFT; i++) {
+		struct shared_plan *p = &everybody.faults[i];
+		struct harness_fault *plan = p->armed.plan;
+
+		plan->visits = atomic_load_explicit(&p->visits, memory_order_relaxed);
+		plan->hits = atomic_load_explicit(&p->hits, memory_order_relaxed);
+		plan->benign = atomic_load_explicit(&p->benign, memory_order_relaxed);
+		if (plan->hits > 0)
+			plan->hit = names[atomic_load_explicit(&p->hit, memory_order_relaxed)];
 	}
 }
 
 void harness_fault_disarm(void)
 {
-	unsigned shared = atomic_exchange(&everybody_count, 0);
-
 	mine.count = 0;
-	for (unsigned i = 0; i < shared; i++) {
-		everybody[i].plan->visits = atomic_load(&everybody[i].visits);
-		everybody[i].plan->hits = atomic_load(&everybody[i].hits);
-		everybody[i].plan->benign = atomic_load(&everybody[i].benign);
-	}
+	if (mine.everybodys)
+		disarm_everybody();
+	mine.everybodys = false;
 }
 
 static bool is_due(const struct harness_fault *plan, uint64_t visit)
@@ -127,6 +174,24 @@ static bool is_due(const struct harness_fault *plan, uint64_t visit)
 	uint64_t times = plan->times == 0 ? 1 : plan->times;
 
 	return visit >= plan->skip && visit - plan->skip < times;
+}
+
+static _Noreturn void die(void)
+{
+#ifdef PP_COVERAGE
+	__gcov_dump(); /* What was counted would be lost. */
+#endif
+	kill(getpid(), SIGKILL);
+	for (;;)
+		pause();
+}
+
+static void delay(unsigned us)
+{
+	struct timespec left = { .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000L };
+
+	while (nanosleep(&left, &left) != 0 && errno == EINTR)
+		continue;
 }
 
 static int act(const struct harness_fault *plan)
@@ -137,13 +202,9 @@ static int act(const struct harness_fault *plan)
 	case HARNESS_FAULT_SHORT:
 		return HARNESS_FAULT_PART;
 	case HARNESS_FAULT_KILL:
-		kill(getpid(), SIGKILL);
-		for (;;)
-			pause();
+		die();
 	case HARNESS_FAULT_DELAY:
-		nanosleep(&(struct timespec){ .tv_sec = plan->delay_us / 1000000,
-		                              .tv_nsec = plan->delay_us % 1000000 * 1000L },
-		          NULL);
+		delay(plan->delay_us);
 		return 0;
 	case HARNESS_FAULT_CALL:
 		plan->call(plan->context);
@@ -169,34 +230,49 @@ static bool visit_mine(struct armed *a, unsigned place)
 	return true;
 }
 
-static bool visit_everybody(struct armed *a, unsigned place)
+static bool visit_shared(struct shared_plan *p, unsigned place)
 {
-	if (!has_place(a, place) ||
-	    !is_due(a->plan, atomic_fetch_add_explicit(&a->visits, 1, memory_order_relaxed)))
+	if (!has_place(&p->armed, place) ||
+	    !is_due(&p->copy, atomic_fetch_add_explicit(&p->visits, 1, memory_order_relaxed)))
 		return false;
-	if (atomic_fetch_add_explicit(&a->hits, 1, memory_order_relaxed) == 0)
-		a->plan->hit = names[place];
+	if (atomic_fetch_add_explicit(&p->hits, 1, memory_order_relaxed) == 0)
+		atomic_store_explicit(&p->hit, place, memory_order_relaxed);
 	if (benign_depth > 0)
-		atomic_fetch_add_explicit(&a->benign, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&p->benign, 1, memory_order_relaxed);
 	return true;
+}
+
+/* The first that is due goes into *ret_due, unless another is there already. */
+static void visit_everybodys(unsigned place, struct harness_fault *ret_due, bool *is_hit)
+{
+	uint64_t entered = atomic_fetch_add_explicit(&everybody.entered, 1, memory_order_acquire);
+
+	if (entered >> COUNT_SHIFT == 0)
+		return; /* They were taken away in the same instant. */
+	for (unsigned i = 0; i < entered >> COUNT_SHIFT; i++)
+		if (visit_shared(&everybody.faults[i], place) && !*is_hit) {
+			*ret_due = everybody.faults[i].copy;
+			*is_hit = true;
+		}
+	atomic_fetch_add_explicit(&everybody.left, 1, memory_order_release);
 }
 
 /* Every plan counts the visit; the first that is due decides. What a CALL visits itself is counted
  * like anything else. */
 int harness_fault_visit(unsigned place)
 {
-	unsigned shared = atomic_load_explicit(&everybody_count, memory_order_acquire);
-	const struct harness_fault *due = NULL;
+	uint64_t shared = atomic_load_explicit(&everybody.entered, memory_order_relaxed);
+	struct harness_fault due;
+	bool is_hit = false;
 
-	if (mine.count == 0 && shared == 0)
-		return 0;
 	for (unsigned i = 0; i < mine.count; i++)
-		if (visit_mine(&mine.faults[i], place) && due == NULL)
-			due = mine.faults[i].plan;
-	for (unsigned i = 0; i < shared; i++)
-		if (visit_everybody(&everybody[i], place) && due == NULL)
-			due = everybody[i].plan;
-	return due != NULL ? act(due) : 0;
+		if (visit_mine(&mine.faults[i], place) && !is_hit) {
+			due = *mine.faults[i].plan;
+			is_hit = true;
+		}
+	if (shared >> COUNT_SHIFT != 0)
+		visit_everybodys(place, &due, &is_hit);
+	return is_hit ? act(&due) : 0;
 }
 
 void fault_benign_begin(void)
@@ -211,21 +287,29 @@ void fault_benign_end(void)
 
 /* --- The sweep ---------------------------------------------------------------------------- */
 
+/* A round in which nothing was armed (its case was not wanted) tells nothing of how many there are,
+ * so after so many of them in a row there are no more. */
+enum { BLIND_ROUNDS_MAX = 100000 };
+
 bool harness_sweep_next(struct harness_sweep *s)
 {
-	if (s->began && s->plans[0].hits == 0)
+	bool was_armed = s->blind_rounds == 0;
+
+	if (s->began && was_armed && s->round_hits == 0)
 		return false;
 	if (s->began)
 		s->plans[0].skip += s->stride > 0 ? s->stride : 1;
 	s->began = true;
-	s->rounds++;
-	return true;
+	s->round_hits = 0;
+	return s->blind_rounds++ < BLIND_ROUNDS_MAX;
 }
 
 void harness_sweep_arm(struct harness_sweep *s)
 {
 	harness_fault_arm(s->plans, s->plans[1].place != NULL ? 2 : 1);
 	s->armed = true;
+	s->rounds += s->blind_rounds != 0;
+	s->blind_rounds = 0;
 }
 
 void harness_sweep_disarm(struct harness_sweep *s)
@@ -233,5 +317,6 @@ void harness_sweep_disarm(struct harness_sweep *s)
 	assert(s->armed);
 	harness_fault_disarm();
 	s->armed = false;
+	s->round_hits += s->plans[0].hits;
 	s->hits += s->plans[0].hits;
 }

@@ -14,12 +14,12 @@ static unsigned place;
 
 static void *heap_malloc(int size)
 {
-	return harness_fault_visit(place) != 0 ? NULL : real.xMalloc(size);
+	return harness_fault_visit(place) > 0 ? NULL : real.xMalloc(size);
 }
 
 static void *heap_realloc(void *block, int size)
 {
-	return harness_fault_visit(place) != 0 ? NULL : real.xRealloc(block, size);
+	return harness_fault_visit(place) > 0 ? NULL : real.xRealloc(block, size);
 }
 
 bool harness_fault_heap(void)

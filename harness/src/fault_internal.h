@@ -13,10 +13,12 @@ void fault_benign_end(void);
 
 /*
  * vfs.c: SQLite's VFS "unix" with some of its methods replaced in place; whoever wraps it, before
- * or after, wraps these. NULL leaves a method alone. The real ones are vfs_real's.
+ * or after, wraps these. What is open already is not watched.
  */
+enum { VFS_FILES_MAX = 512 };
 struct vfs_watch {
-	/* After each that succeeded. file: as vfs_file() numbered its name. */
+	/* After each that succeeded; NULL: not told. file: the number of its name, which it keeps
+	 * as long as the process lives; VFS_FILES_MAX - 1 is all for which there was no room. */
 	void (*opened)(unsigned file, const char *name, int flags);
 	void (*written)(unsigned file, const void *data, int size, sqlite3_int64 offset);
 	void (*truncated)(unsigned file, sqlite3_int64 size);

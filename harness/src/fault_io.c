@@ -34,6 +34,7 @@
 	X(pwrite64, ssize_t, (int fd, const void *buffer, size_t size, off_t at),                  \
 	  (fd, buffer, size, at))                                                                  \
 	X(fchmod, int, (int fd, mode_t mode), (fd, mode))                                          \
+	X(fchown, int, (int fd, uid_t user, gid_t group), (fd, user, group))                       \
 	X(fallocate, int, (int fd, off_t at, off_t size), (fd, at, size))                          \
 	X(unlink, int, (const char *path), (path))                                                 \
 	X(openDirectory, int, (const char *path, int *ret_fd), (path, ret_fd))                     \
@@ -85,6 +86,7 @@ FAILS(stat, int, (const char *path, struct stat *status), (path, status), -1)
 FAILS(fstat, int, (int fd, struct stat *status), (fd, status), -1)
 FAILS(ftruncate, int, (int fd, off_t size), (fd, size), -1)
 FAILS(fchmod, int, (int fd, mode_t mode), (fd, mode), -1)
+FAILS(fchown, int, (int fd, uid_t user, gid_t group), (fd, user, group), -1)
 FAILS(fallocate, int, (int fd, off_t at, off_t size), (fd, at, size), errno)
 FAILS(unlink, int, (const char *path), (path), -1)
 FAILS(openDirectory, int, (const char *path, int *ret_fd), (path, ret_fd), SQLITE_CANTOPEN)

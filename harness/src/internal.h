@@ -78,6 +78,7 @@ struct harness_run {
 	struct replay {
 		char directory[PATH_MAX];
 		bool wanted, operations;
+		bool narrowed; /* To one case, which is not all that was. */
 		double operations_digest, choices_digest, events_digest; /* -1: none. */
 	} replay;
 
@@ -162,7 +163,8 @@ void child_main(struct harness_run *run) __attribute__((noreturn));
 /* Recomputes the open target's invariants; a mismatch is a FAIL. */
 void target_check(struct harness_run *run);
 
-/* case.c */
+/* case.c: one has begun and not ended. */
+bool case_runs(const struct shared *shared);
 void cases_numbers(struct harness_run *run);
 
 /* recorder.c */

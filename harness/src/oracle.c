@@ -57,12 +57,37 @@ void harness_acks_ended(struct harness_acks *acks, unsigned thread, unsigned n, 
 	atomic_fetch_add(&acks->ended, 1);
 }
 
+struct finding {
+	unsigned thread, n;
+	bool there;
+	uint64_t count;
+};
+
+/* Whether it is as it should be. */
+static bool judge_one(enum harness_fate fate, bool there, struct harness_ack_sums *sums)
+{
+	sums->acknowledged += fate == HARNESS_ACKNOWLEDGED;
+	sums->failed += fate == HARNESS_FAILED;
+	sums->unknown += fate == HARNESS_MEANT;
+	sums->survived += fate == HARNESS_MEANT && there;
+	sums->lost += fate == HARNESS_ACKNOWLEDGED && !there;
+	sums->phantoms += fate == HARNESS_FAILED && there;
+	return fate != (there ? HARNESS_FAILED : HARNESS_ACKNOWLEDGED);
+}
+
+static void tell(struct harness_run *run, const char *what, const struct finding *first)
+{
+	harness_fail(run, "%s: write %u of thread %u was %s and is %s; %llu wrong in all", what,
+	             first->n, first->thread, first->there ? "reported as failed" : "acknowledged",
+	             first->there ? "there" : "lost", (unsigned long long)first->count);
+}
+
 uint64_t harness_acks_judge(struct harness_run *run, const char *what,
                             const struct harness_acks *acks,
                             bool (*is_there)(void *context, unsigned thread, unsigned n),
                             void *context, struct harness_ack_sums *sums)
 {
-	uint64_t wrong = 0;
+	struct finding first = { .count = 0 };
 
 	for (unsigned t = 0; t < HARNESS_ACK_THREADS; t++)
 		for (unsigned n = 0; n < HARNESS_ACK_WRITES; n++) {
@@ -72,21 +97,12 @@ uint64_t harness_acks_judge(struct harness_run *run, const char *what,
 			if (fate == HARNESS_UNBORN)
 				break; /* Each thread counts up. */
 			there = is_there(context, t, n);
-			sums->acknowledged += fate == HARNESS_ACKNOWLEDGED;
-			sums->failed += fate == HARNESS_FAILED;
-			sums->unknown += fate == HARNESS_MEANT;
-			sums->survived += fate == HARNESS_MEANT && there;
-			sums->lost += fate == HARNESS_ACKNOWLEDGED && !there;
-			sums->phantoms += fate == HARNESS_FAILED && there;
-			if (fate != (there ? HARNESS_FAILED : HARNESS_ACKNOWLEDGED))
-				continue;
-			if (wrong++ == 0)
-				harness_fail(run, "%s: write %u of thread %u was %s and is %s",
-				             what, n, t,
-				             there ? "reported as failed" : "acknowledged",
-				             there ? "there" : "lost");
+			if (!judge_one(fate, there, sums) && first.count++ == 0)
+				first = (struct finding){ t, n, there, 1 };
 		}
-	return wrong;
+	if (first.count > 0)
+		tell(run, what, &first);
+	return first.count;
 }
 
 /* --- A log of writes ---------------------------------------------------------------------- */
@@ -104,7 +120,8 @@ const char harness_log_count[] = "UPDATE harness_count SET rows = rows + 1";
 
 static const char log_read[] =
 	"SELECT count(*), ifnull(max(id), 0), (SELECT max(rows) FROM harness_count), "
-	"sum(payload IS NOT printf('%0*d', length(payload), thread * 4096 + n)) FROM harness_log";
+	"sum(id < 1 OR payload IS NOT printf('%0*d', length(payload), thread * 4096 + n)) FROM "
+        "harness_log";
 
 static struct harness_log_state wrong_state(const char *format, ...)
 {
@@ -207,11 +224,18 @@ static struct holder *holder_of(const void *handle)
 
 bool harness_hold(struct harness_run *run, const void *handle)
 {
+	static atomic_bool told;
 	struct holder *h = holder_of(handle);
 	unsigned before;
 
-	if (h == NULL)
+	if (h == NULL) {
+		if (!atomic_exchange_explicit(&told, true, memory_order_relaxed))
+			harness_distrust(run,
+			                 "there were more than %d connections: who held the last "
+			                 "ones was not watched",
+			                 HANDLES_MAX);
 		return true;
+	}
 	before = atomic_fetch_add_explicit(&h->holders, 1, memory_order_relaxed);
 	if (before > 0)
 		harness_fail(run, "a connection (%p) was lent to a second borrower", handle);
@@ -238,7 +262,7 @@ void harness_deadline_judge(struct harness_run *run, uint64_t asked_ns, uint64_t
 {
 	uint64_t took = now_ns() - asked_ns;
 
-	if (took > patience_ns + harness_lateness_ns())
+	if (took > harness_lateness_ns() && took - harness_lateness_ns() > patience_ns)
 		harness_fail(run, "an acquire with %.0f ms of patience %s after %.0f ms",
 		             (double)patience_ns / 1e6, acquired ? "succeeded" : "failed",
 		             (double)took / 1e6);

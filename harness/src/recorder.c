@@ -37,17 +37,15 @@ static const char *const fixed_tags[TAG_NAMED] = {
 	[TAG_TRANSACTION] = "transaction", [TAG_COMMIT] = "commit",
 };
 
-/* The run's number for a tag; a new one is entered, but of harness_duration()'s no more than there
- * is room for: the rest are under the last one's name. Under recorders_lock. */
+/* The run's number for a tag; a new one is entered. SHARED_TAGS: there is no room. Under
+ * recorders_lock. */
 static unsigned char tag_enter(struct shared *shared, const char *name)
 {
 	unsigned i = 0;
 
-	while (i < shared->tag_count && strcmp(shared->tags[i], name) != 0)
+	while (i < shared->tag_count && strncmp(shared->tags[i], name, SHARED_NAME - 1) != 0)
 		i++;
-	if (i == SHARED_TAGS)
-		return SHARED_TAGS - 1;
-	if (i == shared->tag_count) {
+	if (i == shared->tag_count && i < SHARED_TAGS) {
 		snprintf(shared->tags[i], SHARED_NAME, "%s", name);
 		shared->tag_count++;
 	}
@@ -61,6 +59,7 @@ struct harness_recorder *recorder_new(struct harness_run *run, const struct harn
 	size_t size = head + 2 * count * sizeof(struct harness_histogram);
 	struct harness_recorder *r = pages_take(size);
 	char name[SHARED_NAME];
+	bool full = false;
 
 	if (r == NULL)
 		return NULL;
@@ -75,8 +74,14 @@ struct harness_recorder *recorder_new(struct harness_run *run, const struct harn
 	for (unsigned i = 0; i < load->operation_count; i++) {
 		snprintf(name, sizeof name, "operation.%s", load->operations[i].name);
 		r->tags[TAG_NAMED + i] = tag_enter(run->shared, name);
+		full |= r->tags[TAG_NAMED + i] == SHARED_TAGS;
+		if (full)
+			r->tags[TAG_NAMED + i] = SHARED_TAGS - 1;
 	}
 	pthread_mutex_unlock(&run->recorders_lock);
+	if (full)
+		harness_distrust(run, "no room for the durations of each operation: %d tags is all",
+		                 SHARED_TAGS);
 	return r;
 }
 
@@ -190,11 +195,18 @@ void recorders_end(struct harness_run *run)
 /* The fixed tags have the first numbers, whoever is first. */
 void harness_duration(struct harness_run *run, const char *tag, uint64_t ns)
 {
+	unsigned char number;
+
 	pthread_mutex_lock(&run->recorders_lock);
 	for (unsigned i = 0; i < TAG_NAMED; i++)
 		tag_enter(run->shared, fixed_tags[i]);
-	harness_histogram_record(&run->intervals[tag_enter(run->shared, tag)], ns);
+	number = tag_enter(run->shared, tag);
+	if (number < SHARED_TAGS)
+		harness_histogram_record(&run->intervals[number], ns);
 	pthread_mutex_unlock(&run->recorders_lock);
+	if (number == SHARED_TAGS)
+		harness_distrust(run, "no room for the durations '%s': %d tags is all", tag,
+		                 SHARED_TAGS);
 }
 
 void recorders_flush(struct harness_run *run)

@@ -12,11 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORDS_MAX = 256 };
-
 static bool cannot_replay(const struct harness_run *run, const char *directory, const char *why)
 {
-	fprintf(stderr, "%s: --replay %s: %s\n", run->scenario->name, directory, why);
+	char line[PATH_MAX + 512];
+
+	snprintf(line, sizeof line, "%s: --replay %s: %s", run->scenario->name, directory, why);
+	one_line(line);
+	fprintf(stderr, "%s\n", line);
 	return false;
 }
 
@@ -49,9 +51,10 @@ static bool read_run(struct harness_run *run, const json_t *json)
 
 	if (scenario == NULL || variant == NULL || !json_is_object(numbers) ||
 	    !json_is_array(json_object_get(json, "command")))
-		return cannot_replay(run, replay->directory, "run.json is not a run's");
+		return cannot_replay(run, replay->directory,
+		                     "its run.json is not a run's; give the directory of a run");
 	if (strcmp(scenario, run->scenario->name) != 0) {
-		snprintf(why, sizeof why, "is a run of %.100s", scenario);
+		snprintf(why, sizeof why, "is a run of %.80s; replay it with that", scenario);
 		return cannot_replay(run, replay->directory, why);
 	}
 	if (strcmp(variant, PP_VARIANT) != 0) {
@@ -76,18 +79,24 @@ static char *copy(const char *text)
 	return word;
 }
 
+static bool names_case(const char *word)
+{
+	return strcmp(word, "--case") == 0 || strncmp(word, "--case=", 7) == 0;
+}
+
 /* The recorded words and then this command line's own, of which the last one counts. */
-static char **join(const json_t *json, int argc, char **argv, int *ret_argc)
+static char **join(struct harness_run *run, const json_t *json, int argc, char **argv,
+                   int *ret_argc)
 {
 	const json_t *command = json_object_get(json, "command");
-	char **words = calloc(WORDS_MAX + 1, sizeof *words), seed[32];
-	size_t count = 0;
+	size_t count = 0, room = json_array_size(command) + (size_t)argc + 3; /* Seed, and NULL. */
+	char **words = calloc(room, sizeof *words), seed[32];
 	bool takes_value;
 
 	if (words == NULL)
 		abort();
 	words[count++] = argv[0];
-	for (size_t i = 1; i < json_array_size(command) && count < WORDS_MAX / 2; i++) {
+	for (size_t i = 1; i < json_array_size(command); i++) {
 		const char *word = json_string_value(json_array_get(command, i));
 
 		if (word == NULL)
@@ -100,7 +109,8 @@ static char **join(const json_t *json, int argc, char **argv, int *ret_argc)
 	snprintf(seed, sizeof seed, "--seed=%lld",
 	         (long long)json_integer_value(json_object_get(json, "seed")));
 	words[count++] = copy(seed);
-	for (int i = 1; i < argc && count < WORDS_MAX; i++) {
+	for (int i = 1; i < argc; i++) {
+		run->replay.narrowed |= names_case(argv[i]);
 		if (strncmp(argv[i], "--replay", 8) != 0)
 			words[count++] = argv[i];
 		else
@@ -113,7 +123,7 @@ static char **join(const json_t *json, int argc, char **argv, int *ret_argc)
 char **replay_words(struct harness_run *run, int argc, char **argv, int *ret_argc)
 {
 	const char *directory = replay_wanted(argc, argv);
-	char path[PATH_MAX + 16], why[JSON_ERROR_TEXT_LENGTH + 16];
+	char path[PATH_MAX + 16], why[JSON_ERROR_TEXT_LENGTH + 40];
 	char **words = NULL;
 	json_error_t error;
 	json_t *json;
@@ -121,16 +131,21 @@ char **replay_words(struct harness_run *run, int argc, char **argv, int *ret_arg
 	*ret_argc = argc;
 	if (directory == NULL)
 		return argv;
+	if (directory[0] == '\0') {
+		fprintf(stderr, "%s: --replay: lacks its value, the directory of a run\n",
+		        run->scenario->name);
+		return NULL;
+	}
 	snprintf(run->replay.directory, sizeof run->replay.directory, "%s", directory);
 	snprintf(path, sizeof path, "%s/run.json", run->replay.directory);
 	json = json_load_file(path, 0, &error);
 	if (json == NULL) {
-		snprintf(why, sizeof why, "run.json: %s", error.text);
+		snprintf(why, sizeof why, "%s; give the directory of a run", error.text);
 		cannot_replay(run, directory, why);
 		return NULL;
 	}
 	if (read_run(run, json))
-		words = join(json, argc, argv, ret_argc);
+		words = join(run, json, argc, argv, ret_argc);
 	json_decref(json);
 	return words;
 }
@@ -148,7 +163,7 @@ void replay_judge(struct harness_run *run)
 {
 	const struct replay *r = &run->replay;
 
-	if (!r->wanted || run->only_case != NULL)
+	if (!r->wanted || r->narrowed)
 		return;
 	if (!r->operations && r->choices_digest < 0 && r->events_digest < 0)
 		harness_distrust(run,

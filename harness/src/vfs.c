@@ -13,16 +13,14 @@
 #include "fault_internal.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 
-enum { TABLES = 8, OPEN_MAX = 512 };
+enum { TABLES = 8, OPEN_MAX = 2048, NAMES_MAX = VFS_FILES_MAX, NAME_SIZE = 512 };
 
-static sqlite3_vfs real;
-static sqlite3_vfs *hooked;
+static sqlite3_vfs real; /* As it was; files that are ours, and calls, come after that. */
 static unsigned sync_place;
 
 static _Atomic(const struct vfs_watch *) watch;
@@ -37,12 +35,13 @@ static struct table {
 } tables[TABLES];
 static atomic_uint table_count;
 
-/* Files that are open, each with the number of its name. */
+/* Files that are open, each with the number of its name. What has no room here, or whose name has
+ * none, has the last number. */
 static struct open_file {
 	sqlite3_file *file;
 	unsigned number;
 } files[OPEN_MAX];
-static char file_names[OPEN_MAX][512];
+static char file_names[NAMES_MAX][NAME_SIZE];
 static unsigned file_name_count;
 static pthread_mutex_t files_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -56,7 +55,7 @@ static const sqlite3_io_methods *real_of(sqlite3_file *file)
 
 static unsigned number_of(sqlite3_file *file)
 {
-	unsigned number = 0, i = 0;
+	unsigned number = NAMES_MAX - 1, i = 0;
 
 	pthread_mutex_lock(&files_lock);
 	while (i < OPEN_MAX && files[i].file != file)
@@ -72,7 +71,7 @@ static int file_write(sqlite3_file *file, const void *data, int size, sqlite3_in
 	const struct vfs_watch *w = atomic_load(&watch);
 	int rc = real_of(file)->xWrite(file, data, size, offset);
 
-	if (rc == SQLITE_OK && w != NULL)
+	if (rc == SQLITE_OK && w != NULL && w->written != NULL)
 		w->written(number_of(file), data, size, offset);
 	return rc;
 }
@@ -82,7 +81,7 @@ static int file_truncate(sqlite3_file *file, sqlite3_int64 size)
 	const struct vfs_watch *w = atomic_load(&watch);
 	int rc = real_of(file)->xTruncate(file, size);
 
-	if (rc == SQLITE_OK && w != NULL)
+	if (rc == SQLITE_OK && w != NULL && w->truncated != NULL)
 		w->truncated(number_of(file), size);
 	return rc;
 }
@@ -96,7 +95,7 @@ static int file_sync(sqlite3_file *file, int flags)
 		return SQLITE_IOERR_FSYNC;
 	if (!atomic_load(&sync_skipped))
 		rc = real_of(file)->xSync(file, flags);
-	if (rc == SQLITE_OK && w != NULL)
+	if (rc == SQLITE_OK && w != NULL && w->synced != NULL)
 		w->synced(number_of(file));
 	return rc;
 }
@@ -134,19 +133,19 @@ static const sqlite3_io_methods *methods_like(const sqlite3_io_methods *like)
 	return &tables[i].ours;
 }
 
-/* A name that has been there keeps its number, also when the file was deleted meanwhile. Too many
- * names share the last: only who records cares, and he has few. */
+/* A name that has been there keeps its number, also when the file was deleted meanwhile. The last
+ * number is nobody's own: only who records cares, and he has few names. */
 static unsigned name_number(const char *name)
 {
 	unsigned i = 0;
 
-	while (i < file_name_count && strcmp(file_names[i], name) != 0)
+	while (i < file_name_count && strncmp(file_names[i], name, NAME_SIZE - 1) != 0)
 		i++;
-	if (i == file_name_count && file_name_count < OPEN_MAX) {
-		strncpy(file_names[i], name, sizeof file_names[i] - 1);
+	if (i == file_name_count && file_name_count < NAMES_MAX - 1) {
+		strncpy(file_names[i], name, NAME_SIZE - 1);
 		file_name_count++;
 	}
-	return i < OPEN_MAX ? i : OPEN_MAX - 1;
+	return i;
 }
 
 static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
@@ -166,7 +165,7 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int 
 	if (i < OPEN_MAX)
 		files[i] = (struct open_file){ file, number };
 	pthread_mutex_unlock(&files_lock);
-	if (rc == SQLITE_OK && w != NULL)
+	if (rc == SQLITE_OK && w != NULL && w->opened != NULL)
 		w->opened(number, name, flags);
 	return rc;
 }
@@ -176,7 +175,7 @@ static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync)
 	const struct vfs_watch *w = atomic_load(&watch);
 	int rc = real.xDelete(vfs, name, sync);
 
-	if (rc == SQLITE_OK && w != NULL)
+	if (rc == SQLITE_OK && w != NULL && w->deleted != NULL)
 		w->deleted(name, sync != 0);
 	return rc;
 }
@@ -209,18 +208,19 @@ static int vfs_current_days(sqlite3_vfs *vfs, double *ret)
 
 bool vfs_hook(void)
 {
-	if (hooked != NULL)
-		return true;
-	hooked = sqlite3_vfs_find("unix");
-	if (hooked == NULL || hooked->iVersion < 2)
+	sqlite3_vfs *vfs = sqlite3_vfs_find("unix");
+
+	if (vfs == NULL || vfs->iVersion < 2)
 		return false;
+	if (vfs->xOpen == vfs_open)
+		return true;
 	sync_place = harness_fault_place("io.sync");
-	real = *hooked;
-	hooked->xOpen = vfs_open;
-	hooked->xDelete = vfs_delete;
-	hooked->xSleep = vfs_sleep;
-	hooked->xCurrentTimeInt64 = vfs_current_ms;
-	hooked->xCurrentTime = vfs_current_days;
+	real = *vfs;
+	vfs->xOpen = vfs_open;
+	vfs->xDelete = vfs_delete;
+	vfs->xSleep = vfs_sleep;
+	vfs->xCurrentTimeInt64 = vfs_current_ms;
+	vfs->xCurrentTime = vfs_current_days;
 	return true;
 }
 

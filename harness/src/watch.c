@@ -51,8 +51,7 @@ void watch_prepare_child(struct harness_run *run)
 
 static bool inside(const struct shared *shared)
 {
-	if (atomic_load(&shared->target_steps) % 2 == 1 ||
-	    atomic_load(&shared->case_steps) % 2 == 1)
+	if (atomic_load(&shared->target_steps) % 2 == 1 || case_runs(shared))
 		return true;
 	for (unsigned i = 0; i < SHARED_THREADS; i++)
 		if (atomic_load_explicit(&shared->slots[i].inside, memory_order_relaxed))
@@ -88,7 +87,7 @@ static const char *hangs_where(const struct shared *shared)
 {
 	if (atomic_load(&shared->target_steps) % 2 == 1)
 		return "the target's open, check or close";
-	return atomic_load(&shared->case_steps) % 2 == 1 ? shared->case_name : shared->phase;
+	return case_runs(shared) ? shared->case_name : shared->phase;
 }
 
 static void hang(struct harness_run *run, pid_t child)
@@ -114,14 +113,17 @@ static void ended(struct harness_run *run, int status, bool killed)
 	if (killed || atomic_load(&shared->cannot) != 0)
 		return;
 	if (WIFSIGNALED(status)) {
-		verdict_add(run, VERDICT_FAIL, "crash: SIG%s%s", sigabbrev_np(WTERMSIG(status)),
+		verdict_add(run, VERDICT_FAIL, "crash: SIG%s%s%s%s", sigabbrev_np(WTERMSIG(status)),
+		            case_runs(shared) ? " in case " : "",
+		            case_runs(shared) ? shared->case_name : "",
 		            atomic_load(&shared->frame_count) > 0
 		                    ? "; its stack is in leaks/stacks.txt"
 		                    : "");
 		stacks_of_crash(run);
 	} else if (!atomic_load(&shared->complete)) {
-		verdict_add(run, VERDICT_FAIL, "the body ended the process with exit status %d",
-		            WEXITSTATUS(status));
+		verdict_add(run, VERDICT_FAIL, "the body ended the process with exit status %d%s%s",
+		            WEXITSTATUS(status), case_runs(shared) ? " in case " : "",
+		            case_runs(shared) ? shared->case_name : "");
 	} else if (WEXITSTATUS(status) != 0) {
 		verdict_add(run, VERDICT_FAIL,
 		            "exit status %d after everything was done: a sanitizer's or Valgrind's "

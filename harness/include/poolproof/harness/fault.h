@@ -16,7 +16,9 @@
  * xSync), and what a program adds by harness_fault_place().
  *
  * Threads    A plan hits visits of the thread that armed it; with any_thread, everybody's. Each
- *            thread arms and disarms its own, one set at a time.
+ *            thread arms and disarms its own, one set at a time; plans for everybody are one
+ *            thread's at a time. After disarm no visit counts any more, but another thread's DELAY
+ *            or CALL may still be under way.
  * Ownership  Plans are the caller's, and must stay where they are until disarmed.
  * Memory     Nothing is allocated.
  * Errors     What is not known (a place, too many plans) asserts: it is the test's own mistake.
@@ -46,7 +48,8 @@ enum harness_fault_action {
 };
 
 struct harness_fault {
-	const char *place; /* "heap", "io.write"; "io.*": all whose names begin so; "*". */
+	const char *place; /* "heap", "io.write"; "io.*": all whose names begin so; "*". A pattern's
+	                    * visits are counted together. */
 	enum harness_fault_action action;
 	int error; /* For io.: an errno. 0: EIO, or what the place has itself. */
 	bool any_thread;
@@ -87,7 +90,8 @@ bool harness_fault_io(void);
 
 /*
  * The same thing done again and again: the first visit of a place fails, then the second, and so
- * on, until a round in which none was hit. Zero it, set plans[0] (its skip is where to begin), and
+ * on, until a round in which none was hit. A round that is left out (another case is wanted) is
+ * not armed and ends nothing. Zero it, set plans[0] (its skip is where to begin), and
  *
  *     while (harness_sweep_next(&sweep)) {
  *             prepare();
@@ -102,8 +106,10 @@ struct harness_sweep {
 	 * a fault while another is recovered from. Both skip from the beginning. */
 	struct harness_fault plans[2];
 	uint64_t stride;       /* How many places further each time. 0: one. */
-	uint64_t rounds, hits; /* In all. */
+	uint64_t rounds, hits; /* In all; rounds in which it was armed. */
 	bool began, armed;
+	uint64_t round_hits;   /* Since the last next(). */
+	unsigned blind_rounds; /* In a row, not armed. */
 };
 bool harness_sweep_next(struct harness_sweep *sweep);
 void harness_sweep_arm(struct harness_sweep *sweep);

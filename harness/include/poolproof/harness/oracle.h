@@ -6,7 +6,7 @@
  *   log        A table in which each write is a row: rows are 1..m without a hole, in the order of
  *              the commits, each whole. So every state is a prefix, and a reader sees one.
  *   holders    A connection has one holder at most.
- *   deadlines  Nobody waits past his deadline, and nobody is refused while there is one idle.
+ *   deadlines  Nobody waits past his deadline.
  *
  * Threads    acks: each (thread, n) has one writer, anybody reads. holders, deadlines: any. log:
  *            whoever has the handle.
@@ -46,7 +46,8 @@ struct harness_ack_sums {
 	uint64_t acknowledged, failed, unknown, lost, phantoms;
 	uint64_t survived; /* Of the unknown: there. */
 };
-/* Adds to sums; is_there says whether a write is in what is judged. what begins each finding. */
+/* Adds to sums; is_there says whether a write is in what is judged. A thread's writes are those up
+ * to its first that was not meant. The first finding is told, with what in front, and how many. */
 uint64_t harness_acks_judge(struct harness_run *run, const char *what,
                             const struct harness_acks *acks,
                             bool (*is_there)(void *context, unsigned thread, unsigned n),
@@ -71,8 +72,10 @@ bool harness_log_has(void *db, unsigned thread, unsigned n);
 
 /* --- Holders and deadlines ---------------------------------------------------------------- */
 
-/* Around the time in which a connection is somebody's. handle: what is shared if lent twice. false:
- * somebody else has it; that is a finding. */
+/* Around the time in which a connection is somebody's: hold after the lend, let go before giving it
+ * back, or when it is known to be gone. handle: what is shared if lent twice; where the memory of a
+ * closed connection is used again, the address is, too. false: somebody else has it; that is a
+ * finding, and it is let go of all the same. */
 bool harness_hold(struct harness_run *run, const void *handle);
 void harness_let_go(const void *handle);
 
