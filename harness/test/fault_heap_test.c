@@ -64,3 +64,19 @@ TEST_ROWS(fault_heap, is_out_of_memory_or_without_need, sizeof sweeps / sizeof *
 	CHECK_INT(failed * sweep.stride, >=, sweeps[row].points_min / 2);
 	CHECK_INT(sqlite3_memory_used(), ==, 0);
 }
+
+/* An allocation has no half. */
+TEST(fault_heap, is_not_cut_short)
+{
+	struct harness_fault plan = { .place = "heap",
+		                      .action = HARNESS_FAULT_SHORT,
+		                      .times = UINT64_MAX };
+	CLEANUP(database_remove) struct database d = database_new("WAL");
+
+	CHECK(harness_fault_heap());
+	CHECK_INT(sqlite3_initialize(), ==, SQLITE_OK);
+	harness_fault_arm(&plan, 1);
+	CHECK_INT(life(&d), ==, SQLITE_OK);
+	harness_fault_disarm();
+	CHECK_INT(plan.hits, >=, 300);
+}
