@@ -156,7 +156,7 @@ check-built: $(TESTS) $(TESTS.$(VARIANT)) $(POOL_SO)
 	for t in $(TESTS) $(TESTS.$(VARIANT)); do \
 		echo "$$t"; grep -v '^ ' $$t.log; codes="$$codes $$(cat $$t.code)"; \
 	done; [ -z "$$(echo $$codes | tr -d ' 0')" ]
-	@[ $(VARIANT) != release ] || { ci/probes $(B) && ci/peers $(B); }
+	@[ $(VARIANT) != release ] || { ci/probes $(B) && ci/symbols $(B) && ci/peers $(B) && ci/planted $(B); }
 
 # What the gate runs, into build/gate/ anew each time. Every step is done, then judged together.
 GATE         := $(BUILD)/gate

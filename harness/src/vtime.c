@@ -22,7 +22,7 @@ void harness_vtime_sleep_ns(uint64_t ns)
 static int sleep_virtually(sqlite3_vfs *vfs, int us)
 {
 	(void)vfs;
-	harness_vtime_sleep_ns((uint64_t)us * 1000);
+	harness_vtime_sleep_ns(us > 0 ? (uint64_t)us * 1000 : 0);
 	return us;
 }
 

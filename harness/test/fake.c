@@ -15,6 +15,7 @@
 
 struct fake_state {
 	_Atomic uint64_t lends;
+	_Atomic unsigned waiting;
 	sem_t never; /* Never posted. */
 };
 static struct fake fake;
@@ -30,6 +31,7 @@ static const char *fake_setup(void)
 /* Named, so that the test finds it in the stacks; static, as most functions are. */
 static __attribute__((noinline)) void wait_for_ever(struct fake_state *state)
 {
+	atomic_fetch_add(&state->waiting, 1);
 	while (sem_wait(&state->never) != 0)
 		continue;
 }
@@ -128,8 +130,11 @@ static bool fake_transact(void *target, enum harness_access access, uint64_t tim
 
 static void fake_gauges(void *target, struct harness_gauges *ret_gauges)
 {
-	(void)target;
+	struct fake_state *state = target;
+
 	ret_gauges->connections = 3;
+	ret_gauges->leased = 2;
+	ret_gauges->waiting = atomic_load(&state->waiting);
 }
 
 static void fake_numbers(void *target, harness_number_fn *emit, void *context)

@@ -45,8 +45,9 @@ TEST(plugin, is_listed_where_it_is_there)
 	CHECK_STR(list.out, "fake         does what the test says\n"
 	                    "absent       is not built; it needs libabsent-dev\n"
 	                    "other_format a plug-in beside this program\n"
+	                    "planted      a plug-in beside this program\n"
 	                    "tiny         a plug-in beside this program\n");
-	CHECK_CONTAINS(about.out, "\"targets\":[\"fake\",\"other_format\",\"tiny\"]");
+	CHECK_CONTAINS(about.out, "\"targets\":[\"fake\",\"other_format\",\"planted\",\"tiny\"]");
 }
 
 static void body_that_looks(struct harness_run *run)

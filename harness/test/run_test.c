@@ -113,12 +113,30 @@ TEST(run, says_where_every_thread_hangs)
 
 	CHECK_INT(o.code, ==, 1);
 	CHECK_CONTAINS(o.reasons, "hang: nothing finished for");
+	CHECK_CONTAINS(o.reasons, "; the target had 3 connections, 2 lent, 3 waiters\n");
+	CHECK_CONTAINS(stacks, "fake_body"); /* Who waits for the load to end. */
 	CHECK_CONTAINS(o.error, "wait_for_ever");
 	for (char *at = stacks; (at = strstr(at, "wait_for_ever")) != NULL; at++)
 		stuck++;
 	CHECK_INT(stuck, ==, 3);
 	CHECK_INT(outcome_number(&o, "operations_count"), ==, 20);
 	free(stacks);
+}
+
+/* From the limit on: the watchdog looks, asks each thread, and kills. */
+TEST_ROWS(run, says_within_five_seconds_that_it_hangs, 2)
+{
+	struct fake hanging = { .hang_in_lend = row == 0,
+		                .hang_in_close = row == 1,
+		                .watch_limit_s = 0.5 };
+	uint64_t start = now_ns();
+	CLEANUP(outcome_done)
+	struct outcome o =
+		scenario_run(&fake_scenario, hanging, "--threads", "32", "--operations", "5", NULL);
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_CONTAINS(o.reasons, "hang: nothing finished for");
+	CHECK_INT(now_ns() - start, <, (UINT64_C(500000000) + 5000000000) * time_multiplier());
 }
 
 TEST(run, notices_a_close_that_hangs)
@@ -178,7 +196,7 @@ static const struct {
 	const char *argument, *words;
 } helps[] = {
 	{ "--help", "--threads=N" },
-	{ "--help", "Targets fake, other_format, tiny" },
+	{ "--help", "Targets fake, other_format, planted, tiny" },
 	{ "-?", "--threads=N" },
 	{ "--usage", "--threads=N" },
 	{ "--version", "fake_scenario (poolproof) " PP_VERSION },
@@ -215,7 +233,8 @@ static const struct {
 	{ { "--target", "fak" },
 	  "fake_scenario: --target fak: unknown target; did you mean fake?\n" },
 	{ { "--target", "pool" },
-	  "fake_scenario: --target pool: unknown target; known: fake, other_format, tiny\n" },
+	  "fake_scenario: --target pool: unknown target; known: fake, other_format, planted, "
+	  "tiny\n" },
 	{ { "stray" }, "fake_scenario: stray: is no option; --help lists them\n" },
 	{ { "--threads" },
 	  "fake_scenario: --threads: lacks its value, or is ambiguous; --help tells\n" },

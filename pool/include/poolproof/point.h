@@ -21,18 +21,18 @@
 
 /* Where a thread is; what has just happened, or comes next. */
 #define PP_POINT_LIST(X)                                                                           \
-	X(PP_POINT_CLAIM, "pool.claim")         /* A slot was claimed, without waiting. */         \
-	X(PP_POINT_WAIT, "pool.wait")           /* In the line, and about to sleep. Its lock. */   \
-	X(PP_POINT_GIVE, "pool.give")           /* A slot is free; now the line is looked at. */   \
-	X(PP_POINT_HAND_OVER, "pool.hand_over") /* The head of the line gets a slot. The lock. */  \
-	X(PP_POINT_RELEASE, "pool.release")     /* A lease ends; nothing is proved yet. */         \
-	X(PP_POINT_OPEN, "pool.open")           /* A connection is about to be opened. */          \
-	X(PP_POINT_CLOSE, "pool.close")         /* ... to be closed. */                            \
-	X(PP_POINT_BEGIN, "pool.begin")         /* An outermost transaction begins next. */        \
-	X(PP_POINT_BEGUN, "pool.begun")         /* ... has begun. */                               \
-	X(PP_POINT_COMMIT, "pool.commit")       /* COMMIT is next. */                              \
-	X(PP_POINT_COMMITTED, "pool.committed") /* It succeeded; nobody has been told. */          \
-	X(PP_POINT_ROLLBACK, "pool.rollback")   /* ROLLBACK is next. */                            \
+	X(PP_POINT_CLAIM, "pool.claim")           /* A slot was claimed, without waiting. */       \
+	X(PP_POINT_WAIT, "pool.wait")             /* In the line, and about to sleep. Its lock. */ \
+	X(PP_POINT_GIVE, "pool.give")             /* A slot is free; now the line is looked at. */ \
+	X(PP_POINT_HAND_OVER, "pool.hand_over")   /* Who waited too long gets a slot. The lock. */ \
+	X(PP_POINT_RELEASE, "pool.release")       /* A lease ends; nothing is proved yet. */       \
+	X(PP_POINT_OPEN, "pool.open")             /* A connection is about to be opened. */        \
+	X(PP_POINT_CLOSE, "pool.close")           /* ... to be closed. */                          \
+	X(PP_POINT_BEGIN, "pool.begin")           /* An outermost transaction begins next. */      \
+	X(PP_POINT_BEGUN, "pool.begun")           /* ... has begun. */                             \
+	X(PP_POINT_COMMIT, "pool.commit")         /* COMMIT is next. */                            \
+	X(PP_POINT_COMMITTED, "pool.committed")   /* It succeeded; nobody has been told. */        \
+	X(PP_POINT_ROLLBACK, "pool.rollback")     /* ROLLBACK is next. */                          \
 	X(PP_POINT_GROUP_JOIN, "pool.group_join") /* A write has come, to lead or to be led. */    \
 	X(PP_POINT_GROUP_RAN, "pool.group_ran")   /* A callback of a group is through. */          \
 	X(PP_POINT_GROUP_COMMIT, "pool.group_commit") /* Nobody joins any more; COMMIT is next. */ \
