@@ -81,7 +81,7 @@ static void fault_row(struct report_page *p, size_t number, const struct fault *
 	count_cell(p, fault->hit);
 	count_cell(p, fault->survived);
 	time_cell(p, fault->recovery, 50);
-	time_cell(p, fault->recovery, 99);
+	time_cell(p, fault->recovery, 90);
 	time_cell(p, fault->recovery, 100);
 	fputs("</tr>\n", p->out);
 }
@@ -97,7 +97,7 @@ static void begin(struct report_page *p)
 	      "<th scope=\"col\">run</th><th scope=\"col\">fault</th>",
 	      p->out);
 	for (const char *const *name = (const char *const[]){ "injected", "met", "survived", "p50",
-	                                                      "p99", "longest", NULL };
+	                                                      "p90", "longest", NULL };
 	     *name != NULL; name++)
 		report_element(p->out, "th", "scope=\"col\" class=\"n\"", *name);
 	fputs("</tr></thead><tbody>\n", p->out);
