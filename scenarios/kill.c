@@ -1,61 +1,102 @@
 /*
- * kill - a process that writes is killed in the middle, again and again.
+ * kill - a process that writes is killed, anywhere, again and again.
  *
  * Question   Is every write there that was acknowledged, and none that was reported as failed?
- * Load       A second process, which is this program once more, writes by pp_write() from --threads
- *            threads, a row each time; some callbacks fail, some roll back their whole group. It is
- *            killed (SIGKILL) after a random number of writes, --kills times on one database. In
- *            memory that the two share it notes each write before it begins and what became of it.
+ * Load       A second process, which is this program once more, writes rows from --threads threads,
+ *            three of four by the target's shared commits where it has them; some change their
+ *            mind, some roll back their whole group, and the target is closed and opened again.
+ *            It dies (SIGKILL) --kills times: at each named point of the pool in turn, at system
+ *            calls of SQLite (between two writes of a commit, say), after a random number of
+ *            writes, and, a second time, while it opens what the first left. In memory that
+ *            the two share it notes each write before it begins and what became of it.
  * Passes     when after every kill each write that was acknowledged is in the file, each that
- * failed is not, and the file is sound.
+ *            failed is not, the rows are the first so many without a hole, each whole, none fewer
+ *            than before, and the file is sound.
  */
 /* SPDX-License-Identifier: MIT */
 #include "targets/targets.h"
+#include "workloads/victim.h"
 
+#include <poolproof/harness/case.h>
 #include <poolproof/harness/entropy.h>
-#include <poolproof/harness/run.h>
-#include <poolproof/pool.h>
+#include <poolproof/harness/fault.h>
+#include <poolproof/point.h>
 
 #include <argp.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <pthread.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { KEY_KILLS = 0x1000, KILLS_MAX = 100000 };
-enum { THREADS_MAX = 256, WRITES_MAX = 4096, AFTER_MAX = 500 };
-enum fate { UNBORN, MEANT, ACKNOWLEDGED, FAILED };
+enum { KEY_KILLS = 0x1000, KEY_VICTIM, KILLS_MAX = 100000 };
+enum {
+	AFTER_MAX = 300,   /* Writes, at most, of one that is killed anywhere. */
+	PATIENCE = 800,    /* Writes, after which a place was not reached. */
+	CASES_A_FILE = 16, /* Then the next file is begun: to read it all takes time. */
+	SOUND_EVERY = 8,   /* Cases, of which one has an integrity_check. */
+	LONG_RUN = 500,    /* Kills that have to reach every point. */
+};
+
+/* Where a victim dies. */
+enum kind { AT_POINT, AT_CALL, ANYWHERE, IN_RECOVERY, KINDS };
+static const char *const kind_names[KINDS] = { "kill_at_point", "kill_at_call", "kill_anywhere",
+	                                       "kill_in_recovery" };
 
 static const struct argp_option options[] = {
 	{ "kills", KEY_KILLS, "N", 0, "How often (500)", 0 },
+	{ "victim", KEY_VICTIM, "PLAN", OPTION_HIDDEN, "Be the one that is killed", 0 },
 	{ 0 },
 };
 
-/* Each write has one writer; what is in it when the process dies is what that knew. */
-struct notes {
-	unsigned threads, round;
-	bool any_thread, full, wal;
-	atomic_uint ended; /* Writes, well or not. */
-	atomic_uchar fates[THREADS_MAX][WRITES_MAX];
+struct aim {
+	enum kind kind;
+	unsigned place, after; /* place: of point_names or call_names. */
+	struct victim_plan plan;
 };
 
 static unsigned kills = 500;
+static const char *victim_text; /* NULL: this is no victim. */
+static char *const *arguments;
+
+static const char *const point_names[] = {
+#define X(name, text) text,
+	PP_POINT_LIST(X)
+#undef X
+};
+/* Those that change a file or a lock, and how often one of them is made in a short time. An odd
+ * number: every second one is drawn for a victim that is followed by another. */
+static const struct {
+	const char *name;
+	unsigned skip_max;
+} calls[] = { { "io.pwrite*", 300 }, { "io.sync", 40 },   { "io.ftruncate", 8 }, { "io.unlink", 3 },
+	      { "io.open", 30 },     { "io.fcntl", 300 }, { "io.close", 20 } };
+enum { CALLS = sizeof calls / sizeof *calls };
+
+static struct {
+	unsigned cases, kills, points_drawn, calls_drawn; /* So far. */
+	unsigned file;                                    /* Which one is written to. */
+	int64_t rows;                                     /* In it, when it was last looked at. */
+	unsigned at_point[PP_POINTS], at_call[CALLS];
+	unsigned injected[KINDS], hit[KINDS], survived[KINDS];
+	struct harness_ack_sums sums;
+} so_far;
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
 
 static const char *option(int key, const char *value)
 {
 	char *end;
 	unsigned long n = strtoul(value, &end, 10);
 
+	if (key == KEY_VICTIM)
+		victim_text = value;
 	if (key != KEY_KILLS)
 		return NULL;
 	if (*end != '\0' || n == 0 || n > KILLS_MAX)
@@ -66,219 +107,322 @@ static const char *option(int key, const char *value)
 
 /* --- The victim --------------------------------------------------------------------------- */
 
-struct writer {
-	struct pp_pool *pool;
-	struct notes *notes;
-	unsigned thread, n;
-};
-
-/* Never twice in all rounds. */
-static int64_t id_of(const struct notes *notes, unsigned thread, unsigned n)
+static void prepare(const struct victim_plan *plan)
 {
-	return ((int64_t)notes->round * THREADS_MAX + thread) * WRITES_MAX + n + 1;
+	target_poolproof_any_thread = plan->variation % 2 == 1;
+	points_feed();
 }
 
-static enum pp_status write_row(struct pp_lease *lease, void *context)
+static void use(void *pool, const struct victim_plan *plan, unsigned session)
 {
-	const struct writer *w = context;
-	const char *again = "INSERT OR ROLLBACK INTO writes VALUES (?1)";
-	sqlite3_stmt *stmt;
+	eager_use(pool, plan->database, plan->place, plan->variation + session);
+}
 
-	for (unsigned times = w->n % 32 == 3 ? 2 : 1; times > 0; times--) {
-		const char *sql =
-			times == 1 && w->n % 32 == 3 ? again : "INSERT INTO writes VALUES (?1)";
+static int help(const struct harness_target *target, const struct harness_options *o)
+{
+	struct harness_target eager = target_poolproof;
+	bool ours = target == &target_poolproof;
 
-		if (pp_prepare(lease, sql, &stmt, NULL) != PP_OK)
-			return PP_SQLITE;
-		sqlite3_bind_int64(stmt, 1, id_of(w->notes, w->thread, w->n));
-		if (sqlite3_step(stmt) != SQLITE_DONE)
-			return PP_SQLITE;
+	eager.open = eager_open;
+	return victim_text == NULL
+	               ? -1
+	               : victim_main(victim_text, ours ? &eager : target, o,
+	                             &(struct victim_manner){ .prepare = ours ? prepare : NULL,
+	                                                      .beside = ours ? use : NULL });
+}
+
+/* --- What is drawn ------------------------------------------------------------------------ */
+
+static bool has_points(const struct harness_run *run)
+{
+	return pp_points_set != NULL && harness_run_target(run) == &target_poolproof;
+}
+
+/* Whether the load comes by. */
+static bool is_passed(const struct harness_run *run, enum pp_point point)
+{
+	bool wal = strcmp(harness_run_options(run)->journal_mode, "WAL") == 0;
+
+	return wal || (point != PP_POINT_CHECKPOINT && point != PP_POINT_CHECKPOINTED);
+}
+
+/* How often a point is passed before the rarest of its kind would be missed. */
+static unsigned point_skip_max(enum pp_point point)
+{
+	switch (point) {
+	case PP_POINT_RETRY:
+	case PP_POINT_QUARANTINE:
+	case PP_POINT_REOPEN:
+	case PP_POINT_BACKUP:
+	case PP_POINT_SHUT:
+	case PP_POINT_RENEW:
+		return 0;
+	case PP_POINT_CHECKPOINT:
+	case PP_POINT_CHECKPOINTED:
+	case PP_POINT_KEEP:
+		return 2;
+	case PP_POINT_OPEN:
+	case PP_POINT_CLOSE:
+	case PP_POINT_ROLLBACK:
+	case PP_POINT_CLAIM:
+	case PP_POINT_WAIT:
+	case PP_POINT_HAND_OVER:
+		return 8;
+	default:
+		return 30;
 	}
-	return w->n % 16 == 7 ? PP_ABORTED : PP_OK;
 }
 
-static void *write_for_ever(void *context)
+static uint64_t upto(struct harness_entropy *e, unsigned most)
 {
-	struct writer *w = context;
-	struct pp_transaction how = { .any_thread = w->notes->any_thread, .deadline = PP_FOREVER };
+	return (uint64_t)harness_entropy_uniform(e, 0, most);
+}
 
-	for (w->n = 0; w->n < WRITES_MAX; w->n++) {
-		atomic_uchar *fate = &w->notes->fates[w->thread][w->n];
+static void aim_at(struct aim *aim, const char *place, uint64_t skip)
+{
+	snprintf(aim->plan.place, sizeof aim->plan.place, "%s", place);
+	aim->plan.skip = skip;
+}
 
-		atomic_store(fate, MEANT);
-		atomic_store(fate, pp_write(w->pool, &how, write_row, w, NULL, NULL) == PP_OK
-		                           ? ACKNOWLEDGED
-		                           : FAILED);
-		atomic_fetch_add(&w->notes->ended, 1);
+static void draw_place(const struct harness_run *run, struct harness_entropy *e, struct aim *aim)
+{
+	if (aim->kind == AT_POINT && !has_points(run))
+		aim->kind = AT_CALL;
+	if (aim->kind == AT_POINT) {
+		do
+			aim->place = so_far.points_drawn++ % PP_POINTS;
+		while (!is_passed(run, aim->place));
+		aim_at(aim, point_names[aim->place], upto(e, point_skip_max(aim->place)));
+	} else if (aim->kind == AT_CALL) {
+		aim->place = so_far.calls_drawn++ % CALLS;
+		aim_at(aim, calls[aim->place].name, upto(e, calls[aim->place].skip_max));
+	} else if (aim->kind == IN_RECOVERY) {
+		aim_at(aim, "io.*", upto(e, 400));
+	} else {
+		aim->after = (unsigned)upto(e, AFTER_MAX);
 	}
-	return NULL;
 }
 
-static struct notes *notes_map(const char *path)
+static void draw(struct harness_run *run, enum kind kind, struct aim *ret)
 {
-	int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	struct notes *notes = MAP_FAILED;
+	struct harness_entropy e;
 
-	if (file >= 0 && ftruncate(file, sizeof *notes) == 0)
-		notes = mmap(NULL, sizeof *notes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-	if (file >= 0)
-		close(file);
-	return notes == MAP_FAILED ? NULL : notes;
+	*ret = (struct aim){ .kind = kind, .after = PATIENCE };
+	ret->plan.round = so_far.kills++;
+	harness_entropy_init(&e, harness_run_options(run)->seed, 0, ret->plan.round);
+	snprintf(ret->plan.database, sizeof ret->plan.database, "%s/log-%u.db",
+	         harness_run_work(run), so_far.file);
+	ret->plan.variation = (unsigned)upto(&e, 29);
+	draw_place(run, &e, ret);
 }
 
-static int be_the_victim(const char *notes_path, const char *path)
+/* --- One case ----------------------------------------------------------------------------- */
+
+/* What is left of the last one has been judged. */
+static void next_file(struct harness_run *run)
 {
-	static struct writer writers[THREADS_MAX];
-	struct notes *notes = notes_map(notes_path);
-	struct pp_pool *pool;
-	pthread_t thread;
-
-	if (notes == NULL)
-		return 1;
-	if (pp_open(&(struct pp_config){ .path = path,
-	                                 .readers = 1,
-	                                 .journal = notes->wal ? PP_JOURNAL_WAL : PP_JOURNAL_DELETE,
-	                                 .synchronous = notes->full ? PP_SYNCHRONOUS_FULL
-	                                                            : PP_SYNCHRONOUS_NORMAL },
-	            &pool, NULL) != PP_OK)
-		return 1;
-	for (unsigned i = 0; i < notes->threads; i++) {
-		writers[i] = (struct writer){ pool, notes, i, 0 };
-		if (pthread_create(&thread, NULL, write_for_ever, &writers[i]) != 0)
-			return 1;
-	}
-	for (;;)
-		pause();
-}
-
-/* --- The killer --------------------------------------------------------------------------- */
-
-static pid_t start_victim(struct harness_run *run, const char *notes_path, const char *path)
-{
-	char self[PATH_MAX] = "";
-	const char *words[] = { self, "--victim", notes_path, path, NULL };
-	pid_t child;
-	int rc;
-
-	if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
-		harness_cannot(run, "/proc/self/exe: %s; mount /proc", strerror(errno));
-	rc = posix_spawn(&child, self, NULL, NULL, (char **)(uintptr_t)words, environ);
-	if (rc != 0)
-		harness_cannot(run, "%s: %s; raise the limit on processes", self, strerror(rc));
-	return child;
-}
-
-/* After so many writes; false: it died by itself. */
-static bool kill_after(pid_t child, const struct notes *notes, unsigned writes)
-{
-	int status;
-
-	while (atomic_load(&notes->ended) < writes) {
-		if (waitpid(child, &status, WNOHANG) != 0)
-			return false;
-		nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
-	}
-	kill(child, SIGKILL);
-	waitpid(child, &status, 0);
-	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-}
-
-struct sums {
-	uint64_t acknowledged, failed, unknown, lost, phantoms;
-};
-
-static void look_up(struct harness_run *run, sqlite3_stmt *stmt, const struct notes *notes,
-                    struct sums *sums)
-{
-	for (unsigned t = 0; t < notes->threads; t++)
-		for (unsigned n = 0; n < WRITES_MAX && notes->fates[t][n] != UNBORN; n++) {
-			unsigned fate = notes->fates[t][n];
-			bool there;
-
-			sqlite3_bind_int64(stmt, 1, id_of(notes, t, n));
-			there = sqlite3_step(stmt) == SQLITE_ROW;
-			sqlite3_reset(stmt);
-			sums->acknowledged += fate == ACKNOWLEDGED;
-			sums->failed += fate == FAILED;
-			sums->unknown += fate == MEANT;
-			sums->lost += fate == ACKNOWLEDGED && !there;
-			sums->phantoms += fate == FAILED && there;
-			if (fate == (there ? FAILED : ACKNOWLEDGED))
-				harness_fail(run, "kill %u, thread %u: write %u was %s and is %s",
-				             notes->round, t, n,
-				             there ? "reported as failed" : "acknowledged",
-				             there ? "there" : "lost");
-		}
-}
-
-/* With a plain handle, which recovers what the victim left. */
-static void examine(struct harness_run *run, const char *path, const struct notes *notes,
-                    struct sums *sums)
-{
-	sqlite3_stmt *stmt = NULL, *check = NULL;
+	static const char *const ends[] = { "", "-wal", "-shm", "-journal", "-turn", ".copy" };
+	char path[PATH_MAX];
 	sqlite3 *db;
 
+	for (unsigned i = 0; i < sizeof ends / sizeof *ends; i++) {
+		snprintf(path, sizeof path, "%s/log-%u.db%s", harness_run_work(run), so_far.file,
+		         ends[i]);
+		unlink(path);
+	}
+	snprintf(path, sizeof path, "%s/log-%u.db", harness_run_work(run), ++so_far.file);
 	if (sqlite3_open(path, &db) != SQLITE_OK ||
-	    sqlite3_prepare_v2(db, "SELECT 1 FROM writes WHERE id = ?1", -1, &stmt, NULL) !=
-	            SQLITE_OK ||
-	    sqlite3_prepare_v2(db, "PRAGMA quick_check", -1, &check, NULL) != SQLITE_OK)
-		harness_fail(run, "kill %u: %s", notes->round, sqlite3_errmsg(db));
-	else if (sqlite3_step(check) != SQLITE_ROW ||
-	         strcmp((const char *)sqlite3_column_text(check, 0), "ok") != 0)
-		harness_fail(run, "kill %u: the file is not sound", notes->round);
-	else
-		look_up(run, stmt, notes, sums);
-	sqlite3_finalize(check);
-	sqlite3_finalize(stmt);
+	    sqlite3_exec(db, harness_log_schema, NULL, NULL, NULL) != SQLITE_OK)
+		harness_cannot(run, "%s: %s; is the disk full?", path, sqlite3_errmsg(db));
 	sqlite3_close(db);
+	so_far.rows = 0;
 }
 
-static void kill_one(struct harness_run *run, unsigned round, unsigned after, struct sums *sums)
+static struct harness_acks *kill_one(struct harness_run *run, const struct aim *aim)
 {
-	const struct harness_options *o = harness_run_options(run);
-	char path[PATH_MAX], notes_path[PATH_MAX];
-	struct notes *notes;
+	struct harness_acks *acks = victim_acks(run, &aim->plan);
+	uint64_t start = now_ns();
+	enum victim_end end =
+		victim_wait(victim_start(run, arguments, &aim->plan), acks, aim->after);
 
-	snprintf(path, sizeof path, "%s/writes.db", harness_run_work(run));
-	snprintf(notes_path, sizeof notes_path, "%s/notes", harness_run_work(run));
-	unlink(notes_path);
-	notes = notes_map(notes_path);
-	if (notes == NULL)
-		harness_cannot(run, "%s: %s; is the disk full?", notes_path, strerror(errno));
-	notes->threads = o->threads;
-	notes->round = round;
-	notes->any_thread = round % 2 == 1;
-	notes->full = strcmp(o->synchronous, "FULL") == 0;
-	notes->wal = strcmp(o->journal_mode, "WAL") == 0;
-	if (!kill_after(start_victim(run, notes_path, path), notes, after))
-		harness_fail(run, "kill %u: the victim ended by itself", round);
-	examine(run, path, notes, sums);
-	munmap(notes, sizeof *notes);
+	harness_duration(run, kind_names[aim->kind], now_ns() - start);
+	if (end == VICTIM_BY_ITSELF)
+		harness_case_fail(run, "the victim ended by itself");
+	so_far.injected[aim->kind]++;
+	so_far.hit[aim->kind] += end == VICTIM_AT_PLACE || aim->kind == ANYWHERE;
+	if (end == VICTIM_AT_PLACE && aim->kind == AT_POINT)
+		so_far.at_point[aim->place]++;
+	if (end == VICTIM_AT_PLACE && aim->kind == AT_CALL)
+		so_far.at_call[aim->place]++;
+	return acks;
+}
+
+static bool is_sound(struct harness_run *run, sqlite3 *db)
+{
+	struct harness_log_state state = harness_log_read(db, so_far.cases % SOUND_EVERY == 0);
+	sqlite3_stmt *check = NULL;
+	bool sound;
+
+	if (state.rows < so_far.rows) {
+		harness_case_fail(run, "%s", state.rows < 0 ? state.wrong : "rows are gone");
+		return false;
+	}
+	so_far.rows = state.rows;
+	sqlite3_prepare_v2(db, "PRAGMA quick_check", -1, &check, NULL);
+	sound = sqlite3_step(check) == SQLITE_ROW &&
+	        strcmp((const char *)sqlite3_column_text(check, 0), "ok") == 0;
+	sqlite3_finalize(check);
+	if (!sound)
+		harness_case_fail(run, "the file is not sound");
+	return sound;
+}
+
+/* With a plain handle, which recovers what the victim left, and leaves the WAL to the next. */
+static bool examine(struct harness_run *run, const char *what, const struct aim aims[],
+                    struct harness_acks *acks[], unsigned count)
+{
+	struct victim_look look = { 0 };
+	uint64_t wrong = 0, start = now_ns();
+	char tag[64];
+	sqlite3 *db;
+	bool sound;
+
+	sqlite3_open(aims[0].plan.database, &db);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	sqlite3_exec(db, "SELECT * FROM harness_count", NULL, NULL, NULL);
+	snprintf(tag, sizeof tag, "recovery.%s", kind_names[aims[count - 1].kind]);
+	harness_duration(run, tag, now_ns() - start);
+	sound = is_sound(run, db) &&
+	        sqlite3_prepare_v2(db, victim_log_has, -1, &look.stmt, NULL) == SQLITE_OK;
+	for (unsigned i = 0; i < count && sound; i++) {
+		look.round = aims[i].plan.round;
+		wrong += harness_acks_judge(run, what, acks[i], victim_wrote, &look, &so_far.sums);
+	}
+	sqlite3_finalize(look.stmt);
+	sqlite3_close(db);
+	return sound && wrong == 0;
+}
+
+static void name_case(const struct aim aims[], unsigned count, char *ret, size_t size)
+{
+	size_t used = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct aim *a = &aims[i];
+
+		used += (size_t)snprintf(ret + used, size - used, "%skill %u, ", i > 0 ? "; " : "",
+		                         a->plan.round);
+		if (a->kind == ANYWHERE)
+			used += (size_t)snprintf(ret + used, size - used, "after %u writes",
+			                         a->after);
+		else
+			used += (size_t)snprintf(ret + used, size - used, "at %s after %llu",
+			                         a->plan.place, (unsigned long long)a->plan.skip);
+	}
+}
+
+static void do_case(struct harness_run *run, const struct aim aims[], unsigned count)
+{
+	struct harness_acks *acks[2];
+	char what[120];
+	bool well;
+
+	name_case(aims, count, what, sizeof what);
+	if (!harness_case_begin(run, "%s", what))
+		return;
+	for (unsigned i = 0; i < count; i++) {
+		harness_case_choose(run, aims[i].plan.variation);
+		acks[i] = kill_one(run, &aims[i]);
+	}
+	well = examine(run, what, aims, acks, count);
+	for (unsigned i = 0; i < count; i++) {
+		so_far.survived[aims[i].kind] += well;
+		victim_acks_free(acks[i], &aims[i].plan);
+	}
+	harness_case_end(run);
+}
+
+/* --- The run ------------------------------------------------------------------------------ */
+
+static void numbers(struct harness_run *run, double seconds)
+{
+	const struct harness_ack_sums *sums = &so_far.sums;
+	char name[64];
+
+	harness_number(run, "kills_count", so_far.kills);
+	harness_number(run, "kills.each_ms", seconds * 1000 / so_far.kills);
+	harness_number(run, "writes.acknowledged_count", (double)sums->acknowledged);
+	harness_number(run, "writes.failed_count", (double)sums->failed);
+	harness_number(run, "writes.unknown_count", (double)sums->unknown);
+	harness_number(run, "writes.survived_count", (double)sums->survived);
+	harness_number(run, "writes.lost_count", (double)sums->lost);
+	harness_number(run, "writes.phantoms_count", (double)sums->phantoms);
+	for (unsigned k = 0; k < KINDS; k++) {
+		snprintf(name, sizeof name, "fault.%s.injected_count", kind_names[k]);
+		harness_number(run, name, so_far.injected[k]);
+		snprintf(name, sizeof name, "fault.%s.hit_count", kind_names[k]);
+		harness_number(run, name, so_far.hit[k]);
+		snprintf(name, sizeof name, "fault.%s.survived_count", kind_names[k]);
+		harness_number(run, name, so_far.survived[k]);
+	}
+	for (unsigned c = 0; c < CALLS; c++) {
+		snprintf(name, sizeof name, "kill.at.%.*s_count", (int)strcspn(calls[c].name, "*"),
+		         calls[c].name);
+		harness_number(run, name, so_far.at_call[c]);
+	}
+}
+
+/* Each point once at least, or a long run says nothing about it. */
+static void judge_points(struct harness_run *run)
+{
+	char name[64], missed[600] = "";
+	unsigned reached = 0, missed_count = 0;
+	size_t used = 0;
+
+	for (unsigned p = 0; p < PP_POINTS; p++) {
+		snprintf(name, sizeof name, "kill.at.%s_count", point_names[p]);
+		harness_number(run, name, so_far.at_point[p]);
+		reached += so_far.at_point[p] > 0;
+		if (so_far.at_point[p] > 0 || !is_passed(run, p))
+			continue;
+		missed_count++;
+		used += (size_t)snprintf(missed + used, sizeof missed - used, " %s",
+		                         point_names[p]);
+	}
+	harness_number(run, "kills.points_reached_count", reached);
+	harness_number(run, "kills.points_missed_count", missed_count);
+	if (missed_count == 0)
+		return;
+	harness_event(run, "missed", "nobody was killed at%s", missed);
+	if (kills >= LONG_RUN)
+		harness_distrust(run, "nobody was killed at%s", missed);
 }
 
 static void body(struct harness_run *run)
 {
-	struct harness_entropy entropy;
-	struct sums sums = { 0 };
-	char path[PATH_MAX];
-	sqlite3 *db;
+	/* One case after the other; what is killed twice is not looked at between. */
+	static const struct {
+		enum kind kinds[2];
+		unsigned count;
+	} cycle[] = { { { AT_POINT }, 1 }, { { AT_CALL, IN_RECOVERY }, 2 },
+		      { { AT_POINT }, 1 }, { { ANYWHERE, IN_RECOVERY }, 2 },
+		      { { AT_POINT }, 1 }, { { AT_CALL }, 1 } };
+	uint64_t start = now_ns();
+	struct aim aims[2];
 
-	snprintf(path, sizeof path, "%s/writes.db", harness_run_work(run));
-	if (sqlite3_open(path, &db) != SQLITE_OK ||
-	    sqlite3_exec(db, "CREATE TABLE writes(id INTEGER PRIMARY KEY)", NULL, NULL, NULL) !=
-	            SQLITE_OK)
-		harness_cannot(run, "%s: %s; is the disk full?", path, sqlite3_errmsg(db));
-	sqlite3_close(db);
-	harness_entropy_init(&entropy, harness_run_options(run)->seed, 0, 0);
-	for (unsigned round = 0; round < kills; round++)
-		kill_one(run, round, (unsigned)harness_entropy_uniform(&entropy, 0, AFTER_MAX),
-		         &sums);
-	harness_number(run, "kills_count", kills);
-	harness_number(run, "writes.acknowledged_count", (double)sums.acknowledged);
-	harness_number(run, "writes.failed_count", (double)sums.failed);
-	harness_number(run, "writes.unknown_count", (double)sums.unknown);
-	harness_number(run, "writes.lost_count", (double)sums.lost);
-	harness_number(run, "writes.phantoms_count", (double)sums.phantoms);
+	while (so_far.kills < kills) {
+		unsigned i = so_far.cases % (sizeof cycle / sizeof *cycle);
+
+		if (so_far.cases % CASES_A_FILE == 0)
+			next_file(run);
+		for (unsigned k = 0; k < cycle[i].count; k++)
+			draw(run, cycle[i].kinds[k], &aims[k]);
+		do_case(run, aims, cycle[i].count);
+		so_far.cases++;
+	}
+	numbers(run, (double)(now_ns() - start) / 1e9);
+	if (has_points(run))
+		judge_points(run);
 }
 
 static const struct harness_scenario scenario = {
@@ -286,20 +430,18 @@ static const struct harness_scenario scenario = {
 	.question =
 		"Is every write there that was acknowledged, and none that was reported as failed, "
 		"when the process is killed?",
-	.load = "pp_write() from --threads threads of a process that is killed --kills times",
-	.passes =
-		"after each kill every acknowledged write is there, none that failed, the file is "
-		"sound",
+	.load = "writes from --threads threads of a process that is killed --kills times, at named "
+		"points of the pool, at system calls, anywhere, and again while it recovers",
+	.passes = "after each kill every acknowledged write is there, none that failed, no row is "
+		  "missing before another, the file is sound",
 	.options = options,
 	.option = option,
+	.help = help,
 	.body = body,
 };
 
 int main(int argc, char **argv)
 {
-	static const struct harness_target *const targets[] = { &target_poolproof, NULL };
-
-	if (argc == 4 && strcmp(argv[1], "--victim") == 0)
-		return be_the_victim(argv[2], argv[3]);
-	return harness_main(&scenario, targets, argc, argv);
+	arguments = argv;
+	return harness_main(&scenario, targets_all, argc, argv);
 }

@@ -165,6 +165,11 @@ static const struct {
 #undef X
 };
 
+void harness_sync_skip(bool skip)
+{
+	vfs_sync_skip(skip);
+}
+
 bool harness_fault_io(void)
 {
 	static bool done;

@@ -145,6 +145,8 @@ int harness_main(const struct harness_scenario *scenario,
 	code = options_read(&run, targets, argc, argv, &parsed);
 	if (code >= 0)
 		return code;
+	if (scenario->help != NULL && (code = scenario->help(run.target, &run.options)) >= 0)
+		return code;
 	if (parsed.describe)
 		return describe(scenario, targets);
 	if (parsed.list_targets) {

@@ -390,3 +390,25 @@ TEST(run, says_that_the_disk_is_full)
 	CHECK_CONTAINS(o.error, "File too large; make room, or choose another place with --dir\n");
 	CHECK(access(o.directory, F_OK) != 0);
 }
+
+/* The process that a scenario starts to help it: the run's target and options, and no run. */
+static int help(const struct harness_target *target, const struct harness_options *options)
+{
+	return target == &fake_target && options->threads == 3 ? 77 : -1;
+}
+
+TEST(run, starts_no_run_for_a_helper)
+{
+	struct harness_scenario s = fake_scenario;
+
+	s.help = help;
+	CLEANUP(outcome_done)
+	struct outcome helper = scenario_run(&s, nothing, "--threads", "3", "--seed", "7", NULL);
+	CLEANUP(outcome_done)
+	struct outcome run = scenario_run(&s, nothing, "--threads", "2", "--operations", "5", NULL);
+
+	CHECK_INT(helper.code, ==, 77);
+	CHECK_STR(helper.out, "");
+	CHECK(access(helper.directory, F_OK) != 0);
+	CHECK_INT(run.code, ==, 0);
+}

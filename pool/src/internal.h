@@ -607,6 +607,8 @@ void keeper_stop(struct pp_pool *pool);
 bool pool_is_held(struct pp_pool *pool);
 /* Have it look now. Any thread. */
 void keeper_poke(struct pp_pool *pool);
+/* The watchdog's duty, by who is in the middle of another one. false: the keeper is stopping. */
+bool keeper_watch(struct pp_pool *pool);
 
 /* Keeper's duties, under keep_mutex. Each returns when it is due again, in coarse ms. */
 uint64_t size_keep(struct pp_pool *pool, uint64_t now_ms);

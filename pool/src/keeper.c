@@ -63,6 +63,18 @@ static uint64_t keep_locked(struct pp_pool *pool, bool all)
 	return due;
 }
 
+bool keeper_watch(struct pp_pool *pool)
+{
+	bool going;
+
+	pthread_mutex_lock(&pool->keep_mutex);
+	going = !atomic_load(&pool->keeper.stopping);
+	if (going)
+		watchdog_keep(pool, clock_coarse_ms());
+	pthread_mutex_unlock(&pool->keep_mutex);
+	return going;
+}
+
 enum pp_status pp_keep(struct pp_pool *pool, uint64_t *ret_due_ms)
 {
 	uint64_t due, now;

@@ -228,13 +228,29 @@ static void copy_the_rest(struct pp_pool *pool)
 		w->stuck = w->copied;
 }
 
+/* Who has the writer may be stuck, and it is for the thread that waits here to find out: it looks
+ * when a lease has had its time. That costs its place in the line. */
+static enum pp_status take_writer(struct pp_pool *pool, void *caller, struct pp_lease *ret_lease)
+{
+	const struct pp_config *c = &pool->config;
+	uint64_t most = (uint64_t)c->lease_max_ms + c->lease_grace_ms;
+	uint64_t end = clock_ns() + TURN_MS * 1000000ull;
+	enum pp_status status;
+
+	do {
+		struct pp_deadline until = pp_with_token(pp_in_ms(most), &pool->wal.stop);
+
+		until.ns = until.ns < end ? until.ns : end;
+		status = lease_acquire(pool, PP_WRITE, until, caller, ret_lease, NULL);
+	} while (status == PP_TIMEOUT && clock_ns() < end && keeper_watch(pool));
+	return status;
+}
+
 /* The lease first, and then keep_mutex: nobody waits for a lease under that. */
 void wal_turn(struct pp_pool *pool, enum wal_turn turn)
 {
-	struct pp_deadline until = pp_with_token(pp_in_ms(TURN_MS), &pool->wal.stop);
 	struct pp_lease writer = { 0 };
-	enum pp_status status =
-		lease_acquire(pool, PP_WRITE, until, __builtin_return_address(0), &writer, NULL);
+	enum pp_status status = take_writer(pool, __builtin_return_address(0), &writer);
 
 	if (status == PP_CLOSED || status == PP_CANCELLED)
 		return; /* It may be another pool's row by now. */

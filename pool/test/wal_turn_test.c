@@ -118,3 +118,29 @@ TEST(wal, waits_for_the_writer_no_longer_than_its_turn)
 	CHECK_INT(stats(f.pool).checkpoints, ==, 1);
 	pp_release(&writer);
 }
+
+/* Upkeep waits for the writer behind somebody who does not come back, and nobody but upkeep can
+ * find that out. */
+TEST(wal, waits_for_a_stuck_writer_and_watches_him)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1,
+	                                              .on_open = no_sync,
+	                                              .lease_max_ms = 100,
+	                                              .lease_grace_ms = 50 },
+	                          NULL);
+	pthread_t thread;
+
+	fill(f.pool);
+	written_meanwhile = f.pool;
+	thread = thread_start(keep, f.pool);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	clock_travel_ms(151);
+	WAIT_FOR(stats(f.pool).interrupted == 1);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	clock_travel_ms(151);
+	pthread_join(thread, NULL);
+	CHECK_INT(stats(f.pool).quarantined, ==, 1);
+	CHECK_INT(stats(f.pool).checkpoints, ==, 2); /* By the replacement. */
+	pp_release(&writer);
+}

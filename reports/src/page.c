@@ -268,6 +268,7 @@ void report_write_page(struct report_arena *arena, FILE *out, const struct repor
 	contents(&p);
 	for (size_t i = 0; i < inputs->run_count; i++)
 		report_page_run(&p, &inputs->runs[i], i);
+	report_page_faults(&p);
 	report_page_leaks(&p);
 	machines(&p);
 	report_page_end(out);

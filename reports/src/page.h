@@ -26,6 +26,8 @@ void report_badge(FILE *out, enum report_verdict verdict);
 
 /* One run: what it is, its charts, its percentiles; number names its anchor. */
 void report_page_run(struct report_page *page, const struct report_run *run, size_t number);
+/* Nothing where no run has injected any. */
+void report_page_faults(struct report_page *page);
 void report_page_leaks(struct report_page *page);
 void report_page_coverage(struct report_page *page, const struct report_run *run);
 

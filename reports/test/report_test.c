@@ -425,3 +425,41 @@ TEST(chart, of_nothing_is_nothing)
 	chart.series[0] = (struct report_series){ "s", &x, &y, 1 };
 	CHECK_STR(draw(&f, &chart), "");
 }
+
+/* What was lost is seen at once, and so is what was never met; the median of three is none. */
+TEST(report, tells_which_faults_were_survived)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	static const uint64_t took[] = { 1000000, 2000000, 3000000 };
+	const char *none = fixture_run(&f, (struct fixture_run){ .name = "n" });
+	const char *run = fixture_run(
+		&f,
+		(struct fixture_run){
+			.name = "r",
+			.numbers =
+				"{\"fault.<kill>.injected_count\":3,\"fault.<kill>.hit_count\":3,"
+				"\"fault.<kill>.survived_count\":3,"
+				"\"fault.disk.injected_count\":1234,\"fault.disk.hit_count\":7,"
+				"\"fault.disk.survived_count\":1233,"
+				"\"fault.mute.injected_count\":5,\"fault..injected_count\":5,"
+				"\"fault.never.injected_count\":9,\"fault.never.hit_count\":0,"
+				"\"fault.never.survived_count\":9}" });
+	const char *page;
+
+	fixture_write(&f, "r/latency.hlog", fixture_hlog_line(&f, "recovery.<kill>", 0, took, 3));
+	CHECK_INT(report(&f, none, "out"), ==, REPORT_PASS);
+	CHECK(strstr(fixture_read(&f, "out/index.html"), "Faults survived") == NULL);
+	CHECK_INT(fixture_command(&f, "report", none, run, "-o", fixture_path(&f, "out"), NULL), ==,
+	          REPORT_PASS);
+	page = fixture_read(&f, "out/index.html");
+	check_order(page, (const char *const[]){
+				  "<h2 id=\"faults\">", "PASS</span></td><td><a href=\"#r1\">",
+				  ">&lt;kill&gt;</th><td class=\"n\">3</td><td class=\"n\">3</td>"
+				  "<td class=\"n\">3</td><td class=\"n\">n too small</td>",
+				  "<td class=\"n\">3", "FAIL</span>",
+				  ">disk</th><td class=\"n\">1,234</td><td class=\"n\">7</td>"
+				  "<td class=\"n\">1,233</td><td class=\"n\"></td>",
+				  "FAIL</span>", ">mute</th>", "no data", "UNTRUSTWORTHY</span>",
+				  ">never</th>", "</table>", "<h2 id=\"leaks\">", NULL });
+	CHECK(strstr(strstr(page, "id=\"faults\""), "></th>") == NULL);
+}

@@ -8,6 +8,20 @@
 extern const struct harness_target target_poolproof;
 extern const struct harness_target target_raw;
 
+/* What target_poolproof opens is the struct pp_pool itself: a scenario may open one as it likes and
+ * use the other functions on it. Whether its write() may run in another thread, as struct
+ * pp_transaction has it; set while nobody writes. */
+extern bool target_poolproof_any_thread;
+
+/* target_poolproof's open with short intervals everywhere; and one use of what is no write (a
+ * backup, opening anew, VACUUM ...): the one that passes the point place, else one by number. */
+bool eager_open(const struct harness_target_options *options, void **ret_target,
+                struct harness_failure *reterr_failure);
+void eager_use(void *pool, const char *path, const char *place, unsigned which);
+
+/* The pool's points are places from here on ("pool.commit"). false: this build has none. */
+bool points_feed(void);
+
 /* NULL-terminated; the first is the default. */
 extern const struct harness_target *const targets_all[];
 

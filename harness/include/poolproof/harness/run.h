@@ -53,6 +53,9 @@ struct harness_scenario {
 	const char *(*option)(int key, const char *value);
 	/* When all are read: NULL, or what is lacking, in words (exit code 2). May be NULL. */
 	const char *(*complete)(void);
+	/* When all are read, of a process that is no run but helps one (the scenario has started
+	 * itself with a hidden option): its exit code; -1: this is a run. May be NULL. */
+	int (*help)(const struct harness_target *target, const struct harness_options *options);
 	/* An operation that fails makes the run FAIL; else only gates judge errors. */
 	bool errors_fail;
 
@@ -65,6 +68,8 @@ int harness_main(const struct harness_scenario *scenario,
                  const struct harness_target *const targets[], int argc, char **argv);
 
 const struct harness_options *harness_run_options(const struct harness_run *run);
+/* What --target has chosen. */
+const struct harness_target *harness_run_target(const struct harness_run *run);
 /* A folder inside the run directory for databases; removed after PASS. */
 const char *harness_run_work(const struct harness_run *run);
 

@@ -1,0 +1,71 @@
+/*
+ * victim.h - a process that writes to a log (harness/oracle.h) until it is killed.
+ *
+ *     static int help(const struct harness_target *target, const struct harness_options *options)
+ *     {
+ *             return wanted == NULL ? -1 : victim_main(wanted, target, options, &manner);
+ *     }
+ *     ...
+ *     pid_t child = victim_start(run, argv, &plan);       // this program, with --victim PLAN
+ *     end = victim_wait(child, acks, 200);   // until it is dead, at the latest after 200 writes
+ *
+ * The victim opens the target, writes from --threads threads, closes it and opens it again, over
+ * and over. Some of its writes fail, and some roll back whatever transaction they are in. What it
+ * writes depends on the seed, its round, thread and number alone.
+ */
+/* SPDX-License-Identifier: MIT */
+#ifndef SCENARIOS_VICTIM_H
+#define SCENARIOS_VICTIM_H
+
+#include <poolproof/harness/oracle.h>
+#include <poolproof/harness/run.h>
+
+#include <limits.h>
+#include <sys/types.h>
+
+struct victim_plan {
+	char database[PATH_MAX - 64];
+	unsigned round; /* No two of a database write the same rows. */
+	unsigned variation;
+	char place[32]; /* Where it kills itself, in whichever thread; "": nowhere. */
+	uint64_t skip;  /* Visits of it that pass first. */
+};
+
+/* --- The killer --------------------------------------------------------------------------- */
+
+/* The acknowledgements of a plan's victim, new, and the process, which is this program with the
+ * same arguments and --victim. It is killed when its parent dies. */
+struct harness_acks *victim_acks(struct harness_run *run, const struct victim_plan *plan);
+void victim_acks_free(struct harness_acks *acks, const struct victim_plan *plan);
+pid_t victim_start(struct harness_run *run, char *const arguments[],
+                   const struct victim_plan *plan);
+
+enum victim_end {
+	VICTIM_AT_PLACE, /* It has killed itself. */
+	VICTIM_AFTER,    /* It was killed, after so many writes. */
+	VICTIM_BY_ITSELF /* It ended otherwise: nothing was tried. */
+};
+enum victim_end victim_wait(pid_t child, const struct harness_acks *acks, unsigned writes);
+/* Whether its write n of this thread is in the log; context: the sqlite3_stmt of victim_log_has,
+ * and the round. */
+extern const char victim_log_has[];
+struct victim_look {
+	sqlite3_stmt *stmt;
+	unsigned round;
+};
+bool victim_wrote(void *look, unsigned thread, unsigned n);
+
+/* --- The victim --------------------------------------------------------------------------- */
+
+struct victim_manner {
+	/* Before the target is set up. */
+	void (*prepare)(const struct victim_plan *plan);
+	/* While the threads write, each time that the target is open. */
+	void (*beside)(void *target_state, const struct victim_plan *plan, unsigned session);
+};
+
+/* The exit code: it does not come back otherwise. text: what --victim was given. */
+int victim_main(const char *text, const struct harness_target *target,
+                const struct harness_options *options, const struct victim_manner *manner);
+
+#endif
