@@ -1,8 +1,6 @@
 /* Plans and sweeps, on places of the test's own. */
 /* SPDX-License-Identifier: MIT */
-#include <poolproof/harness/fault.h>
-#include <poolproof/harness/test.h>
-
+#include "database.h"
 #include "fault_internal.h"
 #include "internal.h"
 
@@ -333,7 +331,7 @@ TEST(fault, comes_and_goes_under_visitors)
 	places();
 	for (unsigned i = 0; i < 2; i++)
 		CHECK_INT(pthread_create(&threads[i], NULL, visit_until_enough, NULL), ==, 0);
-	for (; rounds < 5000 || others < 5000; rounds++) {
+	for (; rounds < 5000 / slowness() || others < 5000 / slowness(); rounds++) {
 		struct harness_fault plan = { .place = "test.a",
 			                      .any_thread = true,
 			                      .times = UINT64_MAX };
