@@ -121,7 +121,7 @@ const char harness_log_count[] = "UPDATE harness_count SET rows = rows + 1";
 static const char log_read[] =
 	"SELECT count(*), ifnull(max(id), 0), (SELECT max(rows) FROM harness_count), "
 	"sum(id < 1 OR payload IS NOT printf('%0*d', length(payload), thread * 4096 + n)) FROM "
-        "harness_log";
+	"harness_log";
 
 static struct harness_log_state wrong_state(const char *format, ...)
 {

@@ -38,7 +38,7 @@ TEST_ROWS(fault_heap, is_out_of_memory_or_without_need, sizeof sweeps / sizeof *
 {
 	CLEANUP(database_remove) struct database d = database_new(sweeps[row].journal);
 	struct harness_sweep sweep = { .plans[0] = { .place = "heap", .times = sweeps[row].times },
-		                       .stride = slowness() > 5 ? 7 : 1 };
+		                       .stride = slowness() > 5 ? 29 : 1 };
 	unsigned failed = 0;
 
 	CHECK(harness_fault_heap() && harness_fault_heap());

@@ -167,6 +167,8 @@ static const struct {
 	{ "SELECT 1", "" },
 	{ "DELETE FROM harness_log WHERE id = 3", "5 rows, the last is number 6, 6 were counted" },
 	{ "DELETE FROM harness_log WHERE id = 6", "5 rows, the last is number 5, 6 were counted" },
+	{ "UPDATE harness_log SET id = 7 WHERE id = 3",
+	  "6 rows, the last is number 7, 6 were counted" },
 	{ "UPDATE harness_count SET rows = 7", "6 rows, the last is number 6, 7 were counted" },
 	{ "UPDATE harness_log SET id = 0 WHERE id = 1", "1 of 6 rows are spoiled" },
 	{ "UPDATE harness_log SET payload = replace(payload, '0', '1') WHERE id > 4",
