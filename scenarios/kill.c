@@ -31,11 +31,11 @@
 
 enum { KEY_KILLS = 0x1000, KEY_VICTIM, KILLS_MAX = 100000 };
 enum {
-	AFTER_MAX = 300,   /* Writes, at most, of one that is killed anywhere. */
-	PATIENCE = 800,    /* Writes, after which a place was not reached. */
-	CASES_A_FILE = 16, /* Then the next file is begun: to read it all takes time. */
-	SOUND_EVERY = 8,   /* Cases, of which one has an integrity_check. */
-	LONG_RUN = 500,    /* Kills that have to reach every point. */
+	AFTER_MAX = 300,     /* Writes, at most, of one that is killed anywhere. */
+	PATIENCE = 800,      /* Writes, after which a place was not reached. */
+	CASES_A_FILE = 16,   /* Then the next file is begun: to read it all takes time. */
+	INTEGRITY_EVERY = 8, /* Cases, of which one has an integrity_check. */
+	LONG_RUN = 500,      /* Kills that have to reach every point. */
 };
 
 /* Where a victim dies. */
@@ -59,11 +59,6 @@ static unsigned kills = 500;
 static const char *victim_text; /* NULL: this is no victim. */
 static char *const *arguments;
 
-static const char *const point_names[] = {
-#define X(name, text) text,
-	PP_POINT_LIST(X)
-#undef X
-};
 /* Those that change a file or a lock, and how often one of them is made in a short time. An odd
  * number: every second one is drawn for a victim that is followed by another. */
 static const struct {
@@ -76,10 +71,9 @@ enum { CALLS = sizeof calls / sizeof *calls };
 static struct {
 	unsigned cases, kills, points_drawn, calls_drawn; /* So far. */
 	unsigned file;                                    /* Which one is written to. */
-	int64_t rows;                                     /* In it, when it was last looked at. */
 	unsigned at_point[PP_POINTS], at_call[CALLS];
 	unsigned injected[KINDS], hit[KINDS], survived[KINDS];
-	struct harness_ack_sums sums;
+	struct victim_findings findings;
 } so_far;
 
 static uint64_t now_ns(void)
@@ -138,39 +132,11 @@ static bool has_points(const struct harness_run *run)
 	return pp_points_set != NULL && harness_run_target(run) == &target_poolproof;
 }
 
-/* Whether the load comes by. */
-static bool is_passed(const struct harness_run *run, enum pp_point point)
+static bool is_passed(const struct harness_run *run, unsigned point)
 {
 	bool wal = strcmp(harness_run_options(run)->journal_mode, "WAL") == 0;
 
-	return wal || (point != PP_POINT_CHECKPOINT && point != PP_POINT_CHECKPOINTED);
-}
-
-/* How often a point is passed before the rarest of its kind would be missed. */
-static unsigned point_skip_max(enum pp_point point)
-{
-	switch (point) {
-	case PP_POINT_RETRY:
-	case PP_POINT_QUARANTINE:
-	case PP_POINT_REOPEN:
-	case PP_POINT_BACKUP:
-	case PP_POINT_SHUT:
-	case PP_POINT_RENEW:
-		return 0;
-	case PP_POINT_CHECKPOINT:
-	case PP_POINT_CHECKPOINTED:
-	case PP_POINT_KEEP:
-		return 2;
-	case PP_POINT_OPEN:
-	case PP_POINT_CLOSE:
-	case PP_POINT_ROLLBACK:
-	case PP_POINT_CLAIM:
-	case PP_POINT_WAIT:
-	case PP_POINT_HAND_OVER:
-		return 8;
-	default:
-		return 30;
-	}
+	return wal || !points_of_wal(point);
 }
 
 static uint64_t upto(struct harness_entropy *e, unsigned most)
@@ -192,7 +158,7 @@ static void draw_place(const struct harness_run *run, struct harness_entropy *e,
 		do
 			aim->place = so_far.points_drawn++ % PP_POINTS;
 		while (!is_passed(run, aim->place));
-		aim_at(aim, point_names[aim->place], upto(e, point_skip_max(aim->place)));
+		aim_at(aim, points_names[aim->place], upto(e, points_skip_max(aim->place)));
 	} else if (aim->kind == AT_CALL) {
 		aim->place = so_far.calls_drawn++ % CALLS;
 		aim_at(aim, calls[aim->place].name, upto(e, calls[aim->place].skip_max));
@@ -235,7 +201,7 @@ static void next_file(struct harness_run *run)
 	    sqlite3_exec(db, harness_log_schema, NULL, NULL, NULL) != SQLITE_OK)
 		harness_cannot(run, "%s: %s; is the disk full?", path, sqlite3_errmsg(db));
 	sqlite3_close(db);
-	so_far.rows = 0;
+	so_far.findings.rows = 0;
 }
 
 static struct harness_acks *kill_one(struct harness_run *run, const struct aim *aim)
@@ -255,52 +221,6 @@ static struct harness_acks *kill_one(struct harness_run *run, const struct aim *
 	if (end == VICTIM_AT_PLACE && aim->kind == AT_CALL)
 		so_far.at_call[aim->place]++;
 	return acks;
-}
-
-static bool is_sound(struct harness_run *run, sqlite3 *db)
-{
-	struct harness_log_state state = harness_log_read(db, so_far.cases % SOUND_EVERY == 0);
-	sqlite3_stmt *check = NULL;
-	bool sound;
-
-	if (state.rows < so_far.rows) {
-		harness_case_fail(run, "%s", state.rows < 0 ? state.wrong : "rows are gone");
-		return false;
-	}
-	so_far.rows = state.rows;
-	sqlite3_prepare_v2(db, "PRAGMA quick_check", -1, &check, NULL);
-	sound = sqlite3_step(check) == SQLITE_ROW &&
-	        strcmp((const char *)sqlite3_column_text(check, 0), "ok") == 0;
-	sqlite3_finalize(check);
-	if (!sound)
-		harness_case_fail(run, "the file is not sound");
-	return sound;
-}
-
-/* With a plain handle, which recovers what the victim left, and leaves the WAL to the next. */
-static bool examine(struct harness_run *run, const char *what, const struct aim aims[],
-                    struct harness_acks *acks[], unsigned count)
-{
-	struct victim_look look = { 0 };
-	uint64_t wrong = 0, start = now_ns();
-	char tag[64];
-	sqlite3 *db;
-	bool sound;
-
-	sqlite3_open(aims[0].plan.database, &db);
-	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-	sqlite3_exec(db, "SELECT * FROM harness_count", NULL, NULL, NULL);
-	snprintf(tag, sizeof tag, "recovery.%s", kind_names[aims[count - 1].kind]);
-	harness_duration(run, tag, now_ns() - start);
-	sound = is_sound(run, db) &&
-	        sqlite3_prepare_v2(db, victim_log_has, -1, &look.stmt, NULL) == SQLITE_OK;
-	for (unsigned i = 0; i < count && sound; i++) {
-		look.round = aims[i].plan.round;
-		wrong += harness_acks_judge(run, what, acks[i], victim_wrote, &look, &so_far.sums);
-	}
-	sqlite3_finalize(look.stmt);
-	sqlite3_close(db);
-	return sound && wrong == 0;
 }
 
 static void name_case(const struct aim aims[], unsigned count, char *ret, size_t size)
@@ -323,8 +243,9 @@ static void name_case(const struct aim aims[], unsigned count, char *ret, size_t
 
 static void do_case(struct harness_run *run, const struct aim aims[], unsigned count)
 {
+	const struct victim_plan *plans[2] = { &aims[0].plan, &aims[1].plan };
 	struct harness_acks *acks[2];
-	char what[120];
+	char what[120], tag[64];
 	bool well;
 
 	name_case(aims, count, what, sizeof what);
@@ -334,10 +255,13 @@ static void do_case(struct harness_run *run, const struct aim aims[], unsigned c
 		harness_case_choose(run, aims[i].plan.variation);
 		acks[i] = kill_one(run, &aims[i]);
 	}
-	well = examine(run, what, aims, acks, count);
+	so_far.findings.integrity = so_far.cases % INTEGRITY_EVERY == 0;
+	well = victim_judge(run, what, plans, acks, count, &so_far.findings);
+	snprintf(tag, sizeof tag, "recovery.%s", kind_names[aims[count - 1].kind]);
+	harness_duration(run, tag, so_far.findings.recovery_ns);
 	for (unsigned i = 0; i < count; i++) {
 		so_far.survived[aims[i].kind] += well;
-		victim_acks_free(acks[i], &aims[i].plan);
+		victim_acks_free(acks[i], plans[i]);
 	}
 	harness_case_end(run);
 }
@@ -346,7 +270,7 @@ static void do_case(struct harness_run *run, const struct aim aims[], unsigned c
 
 static void numbers(struct harness_run *run, double seconds)
 {
-	const struct harness_ack_sums *sums = &so_far.sums;
+	const struct harness_ack_sums *sums = &so_far.findings.sums;
 	char name[64];
 
 	harness_number(run, "kills_count", so_far.kills);
@@ -380,14 +304,14 @@ static void judge_points(struct harness_run *run)
 	size_t used = 0;
 
 	for (unsigned p = 0; p < PP_POINTS; p++) {
-		snprintf(name, sizeof name, "kill.at.%s_count", point_names[p]);
+		snprintf(name, sizeof name, "kill.at.%s_count", points_names[p]);
 		harness_number(run, name, so_far.at_point[p]);
 		reached += so_far.at_point[p] > 0;
 		if (so_far.at_point[p] > 0 || !is_passed(run, p))
 			continue;
 		missed_count++;
 		used += (size_t)snprintf(missed + used, sizeof missed - used, " %s",
-		                         point_names[p]);
+		                         points_names[p]);
 	}
 	harness_number(run, "kills.points_reached_count", reached);
 	harness_number(run, "kills.points_missed_count", missed_count);

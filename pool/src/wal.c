@@ -242,7 +242,7 @@ static enum pp_status take_writer(struct pp_pool *pool, void *caller, struct pp_
 
 		until.ns = until.ns < end ? until.ns : end;
 		status = lease_acquire(pool, PP_WRITE, until, caller, ret_lease, NULL);
-	} while (status == PP_TIMEOUT && clock_ns() < end && keeper_watch(pool));
+	} while (status == PP_TIMEOUT && keeper_watch(pool) && clock_ns() < end);
 	return status;
 }
 

@@ -137,10 +137,9 @@ TEST(wal, waits_for_a_stuck_writer_and_watches_him)
 	WAIT_FOR(stats(f.pool).write.waiting == 1);
 	clock_travel_ms(151);
 	WAIT_FOR(stats(f.pool).interrupted == 1);
-	WAIT_FOR(stats(f.pool).write.waiting == 1);
-	clock_travel_ms(151);
+	clock_travel_ms(1000);
 	pthread_join(thread, NULL);
+	CHECK_INT(pp_keep(f.pool, NULL), ==, PP_OK); /* Where it gave up just before. */
 	CHECK_INT(stats(f.pool).quarantined, ==, 1);
-	CHECK_INT(stats(f.pool).checkpoints, ==, 2); /* By the replacement. */
 	pp_release(&writer);
 }

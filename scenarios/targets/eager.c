@@ -112,12 +112,13 @@ void eager_use(void *pool, const char *path, const char *place, unsigned which)
 	} uses[] = { { "pool.backup", backup },
 		     { "pool.reopen", reopen },
 		     { "pool.retry", retry },
-		     { "pool.quarantine", be_stuck },
-		     { "", vacuum } };
+		     { "pool.checkpoint", vacuum },
+		     { "pool.quarantine", be_stuck } };
 	enum { USES = sizeof uses / sizeof *uses };
 	unsigned i = 0;
 
 	while (i < USES && strcmp(uses[i].place, place) != 0)
 		i++;
-	uses[i < USES && place[0] != '\0' ? i : which % USES].use(pool, path);
+	/* The last one takes its time: only where it is wanted. */
+	uses[i < USES ? i : which % (USES - 1)].use(pool, path);
 }

@@ -4,6 +4,7 @@
 #define SCENARIOS_TARGETS_H
 
 #include <poolproof/harness/target.h>
+#include <poolproof/point.h>
 
 extern const struct harness_target target_poolproof;
 extern const struct harness_target target_raw;
@@ -21,6 +22,11 @@ void eager_use(void *pool, const char *path, const char *place, unsigned which);
 
 /* The pool's points are places from here on ("pool.commit"). false: this build has none. */
 bool points_feed(void);
+extern const char *const points_names[PP_POINTS];
+/* Passed with a WAL only. */
+bool points_of_wal(enum pp_point point);
+/* How often whoever writes for some 50 ms passes the point, and is not left waiting for it. */
+unsigned points_skip_max(enum pp_point point);
 
 /* NULL-terminated; the first is the default. */
 extern const struct harness_target *const targets_all[];

@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "victim.h"
 
+#include <poolproof/harness/case.h>
 #include <poolproof/harness/entropy.h>
 #include <poolproof/harness/fault.h>
 
@@ -280,11 +281,16 @@ enum victim_end victim_wait(pid_t child, const struct harness_acks *acks, unsign
 	return killed ? VICTIM_AFTER : VICTIM_AT_PLACE;
 }
 
-const char victim_log_has[] = "SELECT 1 FROM harness_log WHERE thread = ?1 AND n = ?2";
+/* --- The judge ---------------------------------------------------------------------------- */
 
-bool victim_wrote(void *context, unsigned thread, unsigned n)
+struct look {
+	sqlite3_stmt *stmt;
+	unsigned round;
+};
+
+static bool is_there(void *context, unsigned thread, unsigned n)
 {
-	const struct victim_look *look = context;
+	const struct look *look = context;
 	bool there;
 
 	sqlite3_bind_int64(look->stmt, 1, log_thread(look->round, thread));
@@ -292,4 +298,57 @@ bool victim_wrote(void *context, unsigned thread, unsigned n)
 	there = sqlite3_step(look->stmt) == SQLITE_ROW;
 	sqlite3_reset(look->stmt);
 	return there;
+}
+
+static bool is_sound(struct harness_run *run, sqlite3 *db, struct victim_findings *findings)
+{
+	struct harness_log_state state = harness_log_read(db, findings->integrity);
+	sqlite3_stmt *check = NULL;
+	bool sound;
+
+	if (state.rows < findings->rows) {
+		harness_case_fail(run, "%s", state.rows < 0 ? state.wrong : "rows are gone");
+		return false;
+	}
+	findings->rows = state.rows;
+	sqlite3_prepare_v2(db, "PRAGMA quick_check", -1, &check, NULL);
+	sound = sqlite3_step(check) == SQLITE_ROW &&
+	        strcmp((const char *)sqlite3_column_text(check, 0), "ok") == 0;
+	sqlite3_finalize(check);
+	if (!sound)
+		harness_case_fail(run, "the file is not sound");
+	return sound;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+bool victim_judge(struct harness_run *run, const char *what,
+                  const struct victim_plan *const plans[], struct harness_acks *const acks[],
+                  unsigned count, struct victim_findings *findings)
+{
+	static const char has[] = "SELECT 1 FROM harness_log WHERE thread = ?1 AND n = ?2";
+	uint64_t wrong = 0, start = now_ns();
+	struct look look = { 0 };
+	sqlite3 *db;
+	bool sound;
+
+	sqlite3_open(plans[0]->database, &db);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	sqlite3_exec(db, "SELECT * FROM harness_count", NULL, NULL, NULL);
+	findings->recovery_ns = now_ns() - start;
+	sound = is_sound(run, db, findings) &&
+	        sqlite3_prepare_v2(db, has, -1, &look.stmt, NULL) == SQLITE_OK;
+	for (unsigned i = 0; i < count && sound; i++) {
+		look.round = plans[i]->round;
+		wrong += harness_acks_judge(run, what, acks[i], is_there, &look, &findings->sums);
+	}
+	sqlite3_finalize(look.stmt);
+	sqlite3_close(db);
+	return sound && wrong == 0;
 }

@@ -46,14 +46,19 @@ enum victim_end {
 	VICTIM_BY_ITSELF /* It ended otherwise: nothing was tried. */
 };
 enum victim_end victim_wait(pid_t child, const struct harness_acks *acks, unsigned writes);
-/* Whether its write n of this thread is in the log; context: the sqlite3_stmt of victim_log_has,
- * and the round. */
-extern const char victim_log_has[];
-struct victim_look {
-	sqlite3_stmt *stmt;
-	unsigned round;
+/* Zeroed for a new file. */
+struct victim_findings {
+	struct harness_ack_sums sums; /* Added to. */
+	int64_t rows;                 /* In the log; when it is looked at again, no fewer. */
+	uint64_t recovery_ns;         /* From opening to the first read. */
+	bool integrity;               /* An integrity_check is wanted, beside a quick_check. */
 };
-bool victim_wrote(void *look, unsigned thread, unsigned n);
+/* What these victims, one after the other, left on their file; with a plain handle, which recovers
+ * it and leaves the WAL to the next one. false: something is wrong, and has been said; what begins
+ * it. */
+bool victim_judge(struct harness_run *run, const char *what,
+                  const struct victim_plan *const plans[], struct harness_acks *const acks[],
+                  unsigned count, struct victim_findings *findings);
 
 /* --- The victim --------------------------------------------------------------------------- */
 
