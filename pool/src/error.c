@@ -150,7 +150,7 @@ struct pp_cause error_cause(const struct pp_error *error)
 
 void error_chain(struct pp_error *error, const struct pp_error *cause)
 {
-	if (error == NULL || cause == NULL || cause->doing == NULL)
+	if (cause->doing == NULL)
 		return;
 	error->cause_count = cause->cause_count;
 	memcpy(error->causes, cause->causes, sizeof error->causes);

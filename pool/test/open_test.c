@@ -328,6 +328,28 @@ TEST(open, keeps_and_sets_the_journal_mode)
 	}
 }
 
+static int leave_a_transaction(sqlite3 *db, void *context)
+{
+	(void)context;
+	return sqlite3_exec(db,
+	                    "PRAGMA journal_mode=TRUNCATE; BEGIN; CREATE TABLE IF NOT EXISTS x(a); "
+	                    "INSERT INTO x VALUES (1)",
+	                    NULL, NULL, NULL);
+}
+
+TEST(open, says_that_the_journal_mode_stays)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_dir();
+	struct pp_error error = { 0 };
+
+	CHECK_INT(pp_open(&(struct pp_config){ .path = f.path,
+	                                       .journal = PP_JOURNAL_DELETE,
+	                                       .on_open = leave_a_transaction },
+	                  &f.pool, &error),
+	          ==, PP_SQLITE);
+	CHECK_CONTAINS(error.message, "the journal mode stays \"truncate\"");
+}
+
 TEST(open, memdb_is_one_database_for_all_its_connections)
 {
 	CLEANUP(fixture_close)

@@ -102,6 +102,27 @@ TEST_ROWS(wal, is_copied_to_its_end_when_readers_have_left, 2)
 	expect_restart(f.pool);
 }
 
+/* Another process has copied all of it and begun anew: nothing is left that writers would have to
+ * wait for, whatever the last commit here said. */
+TEST(wal, that_others_have_begun_anew_needs_no_turn)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1, .on_open = no_sync }, NULL);
+	uint64_t acquires;
+	sqlite3 *other;
+
+	fill(f.pool);
+	pp_release(&writer);
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	sql(other, "PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO big VALUES (1)");
+	CHECK_INT(sqlite3_close(other), ==, SQLITE_OK);
+	acquires = stats(f.pool).write.acquires;
+	later(&f, 1);
+	CHECK_INT(stats(f.pool).checkpoints, ==, 1);
+	CHECK_INT(stats(f.pool).write.acquires, ==, acquires);
+	CHECK_INT(atomic_load(&f.pool->wal.pages), <, 50);
+}
+
 /* Who has the writer all the time keeps it; there is another time. */
 TEST(wal, waits_for_the_writer_no_longer_than_its_turn)
 {

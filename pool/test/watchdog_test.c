@@ -178,6 +178,30 @@ TEST(watchdog, leaves_the_next_lease_its_successor)
 	CHECK_INT(stats(f.pool).write.connections, ==, 1);
 }
 
+/* It was to go when it came back. */
+TEST(watchdog, puts_nobody_in_the_place_of_one_too_many)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 2, .lease_max_ms = 1000, .lease_grace_ms = 1 },
+		NULL);
+	struct pp_lease stuck[2] = { 0 };
+	uint64_t opened;
+
+	acquire_elsewhere(f.pool, PP_READ, &stuck[0]);
+	acquire_elsewhere(f.pool, PP_READ, &stuck[1]);
+	must(pp_resize(f.pool, 1, 1, NULL), NULL);
+	opened = stats(f.pool).opened;
+	later(&f, 1100);
+	later(&f, 10);
+	CHECK_INT(stats(f.pool).quarantined, ==, 2);
+	CHECK_INT(stats(f.pool).opened, ==, opened + 1);
+	CHECK_INT(stats(f.pool).read.connections, ==, 1);
+	release_all(stuck, 2);
+	CHECK_INT(stats(f.pool).returned_late, ==, 2);
+	CHECK_INT(stats(f.pool).read.connections, ==, 1);
+}
+
 struct borrower {
 	struct pp_pool *pool;
 	atomic_uint times;
