@@ -58,6 +58,30 @@ TEST(open, refuses_differing_options_by_name)
 	CHECK_CONTAINS(error.message, "readers, readers_min, synchronous");
 }
 
+static int never_called(void *context)
+{
+	(void)context;
+	abort();
+}
+
+/* A second opener whose callbacks would not be called has to know. */
+TEST(open, refuses_other_callbacks_by_name)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(2);
+	struct pp_pool *other = NULL;
+	struct pp_error error = { 0 };
+
+	CHECK_INT(pp_open(&(struct pp_config){ .path = f.path,
+	                                       .readers = 2,
+	                                       .progress = never_called,
+	                                       .on_event_context = &error,
+	                                       .backtraces = true },
+	                  &other, &error),
+	          ==, PP_MISMATCH);
+	CHECK_CONTAINS(error.message, "with other: progress, on_event_context, backtraces");
+	CHECK(other == NULL);
+}
+
 #define TEN "0123456789"
 #define LONG_NAME TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
 

@@ -141,3 +141,58 @@ TEST(sleep, in_a_group_is_virtual)
 	pthread_join(thread, NULL);
 	CHECK_INT(rows_in(f.pool), ==, 1);
 }
+
+/* --- Pauses between attempts ---------------------------------------------------------------- */
+
+enum { ATTEMPTS = 10, LOSERS = 20 };
+
+static struct {
+	uint64_t ns[ATTEMPTS];
+	unsigned count;
+} pauses;
+
+static void note_pause(uint64_t ns)
+{
+	if (pauses.count < ATTEMPTS)
+		pauses.ns[pauses.count] = ns;
+	pauses.count++;
+	pp_time_pass_ns(ns);
+}
+
+static enum pp_status meet_a_lock(struct pp_lease *lease, void *context)
+{
+	(void)context;
+	sqlite3_exec(lease->db, "SELECT fail_with(5)", NULL, NULL, NULL);
+	return PP_SQLITE;
+}
+
+/* Each is at most twice as long as the one before, up to 100 ms, and they are not alike: two who
+ * lost against each other would meet again. */
+TEST(sleep, between_attempts_grows_and_is_not_always_the_same)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		manual((struct pp_config){ .readers = 1, .on_open = add_fail_with }, NULL);
+	struct pp_transaction options = { .deadline = PP_FOREVER, .attempts_max = ATTEMPTS };
+	uint64_t shortest[ATTEMPTS], longest_ns = 1000000;
+
+	if (is_release())
+		return;
+	memset(shortest, 0xff, sizeof shortest);
+	pp_sleep_set(note_pause);
+	for (unsigned loser = 0; loser < LOSERS; loser++) {
+		pauses.count = 0;
+		CHECK_INT(pp_transact(f.pool, &options, meet_a_lock, NULL, NULL), ==, PP_SQLITE);
+		CHECK_INT(pauses.count, ==, ATTEMPTS - 1);
+		for (unsigned i = 0; i < ATTEMPTS - 1; i++)
+			if (pauses.ns[i] < shortest[i])
+				shortest[i] = pauses.ns[i];
+	}
+	pp_sleep_set(NULL);
+	for (unsigned i = 0; i < ATTEMPTS - 1; i++) {
+		longest_ns = i < 6 ? 2 * longest_ns : 100000000;
+		CHECK_MSG(pauses.ns[i] <= longest_ns, "pause %u: %ju ns", i, pauses.ns[i]);
+		CHECK_MSG(shortest[i] < longest_ns * 9 / 10, "pause %u: all %ju ns and more", i,
+		          shortest[i]);
+	}
+}

@@ -116,6 +116,7 @@ TEST_ROWS(watchdog, puts_another_in_the_place_of_one_that_does_not_come_back, 2)
 	CHECK_INT(stats(f.pool).quarantined, ==, 2); /* The replacement is stuck as well. */
 	CHECK_INT(pp_release(&stuck), ==, PP_OK);
 	CHECK_INT(stats(f.pool).returned_late, ==, 1);
+	CHECK_STR(diary.message[PP_EVENT_LEASE_BACK], "from quarantine");
 	CHECK_INT(pp_release(&lease), ==, PP_OK);
 	CHECK_INT(stats(f.pool).returned_late, ==, 2);
 	CHECK_STR(diary.message[PP_EVENT_CLOSED], "it came back from quarantine");
