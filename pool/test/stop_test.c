@@ -222,7 +222,29 @@ TEST(deadline, stops_what_runs_past_it_in_a_transaction)
 	CHECK_INT(rows_in(f.pool), ==, 0);
 }
 
+enum { HOUR_MS = 3600000 };
+
 /* --- Closing ------------------------------------------------------------------------------ */
+
+static bool is_closing(struct line *line)
+{
+	bool closing;
+
+	pthread_mutex_lock(&line->mutex);
+	closing = line->closing;
+	pthread_mutex_unlock(&line->mutex);
+	return closing;
+}
+
+/* Once the closer waits, and knows for how long. */
+static void *let_three_quarters_pass(void *context)
+{
+	struct pp_pool *pool = context;
+
+	WAIT_FOR(is_closing(&pool->lines[1]));
+	clock_travel_ms(HOUR_MS / 4 * 3 + 1000);
+	return NULL;
+}
 
 /* Three quarters of the time it waits, then it has what still runs come to an end. */
 TEST(close, interrupts_what_would_keep_it_past_its_deadline)
@@ -231,14 +253,17 @@ TEST(close, interrupts_what_would_keep_it_past_its_deadline)
 	CLEANUP(fixture_remove)
 	struct fixture f = manual((struct pp_config){ .readers = 1 }, &diary);
 	struct transaction_test t = { .runner = { .pool = f.pool, .deadline = PP_FOREVER } };
-	pthread_t thread = thread_start(transact_endless, &t);
+	pthread_t thread = thread_start(transact_endless, &t), time;
 	uint64_t start;
 
 	WAIT_FOR(atomic_load(&t.runner.running));
 	start = clock_ns();
-	CHECK_INT(pp_close(f.pool, pp_in_ms(400 * slowness()), NULL), ==, PP_OK);
-	CHECK_INT(clock_ns() - start, >=, 300000000ull);
+	time = thread_start(let_three_quarters_pass, f.pool);
+	CHECK_INT(pp_close(f.pool, pp_in_ms(HOUR_MS), NULL), ==, PP_OK);
+	CHECK_INT((clock_ns() - start) / 1000000, >=, HOUR_MS / 4 * 3);
+	CHECK_INT((clock_ns() - start) / 1000000, <, HOUR_MS);
 	pthread_join(thread, NULL);
+	pthread_join(time, NULL);
 	CHECK_INT(t.status, ==, PP_TIMEOUT);
 	CHECK_CONTAINS(t.error.message, "the pool closes");
 	CHECK_STR(diary.message[PP_EVENT_INTERRUPTED], "the pool closes");
