@@ -56,7 +56,7 @@ static int authorize(void *context, int action, const char *first, const char *s
 		c->dirty |= DIRTY_TEMP;
 		break;
 	case SQLITE_CREATE_VTABLE:
-		if (database != NULL && sqlite3_stricmp(database, "temp") == 0)
+		if (sqlite3_stricmp(database, "temp") == 0)
 			c->dirty |= DIRTY_TEMP;
 		break;
 	case SQLITE_ATTACH:
@@ -266,10 +266,10 @@ static enum pp_status run(struct connection *c, const char *sql, struct pp_error
 	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "open", sql);
 }
 
-static int keep_first_column(void *context, int columns, char **values, char **names)
+static int keep_mode(void *context, int columns, char **values, char **names)
 {
-	(void)names;
-	snprintf(context, 16, "%s", columns > 0 && values[0] != NULL ? values[0] : "");
+	(void)columns, (void)names;
+	snprintf(context, 16, "%s", values[0]);
 	return 0;
 }
 
@@ -289,7 +289,7 @@ static enum pp_status set_journal(struct connection *c, struct pp_error *error)
 	/* Of a change of mode SQLite does not ask the busy handler: another process may be making
 	 * the same one. */
 	do
-		rc = sqlite3_exec(c->db, sql[journal], keep_first_column, mode, NULL);
+		rc = sqlite3_exec(c->db, sql[journal], keep_mode, mode, NULL);
 	while ((rc & 0xff) == SQLITE_BUSY && on_busy(c, calls++));
 	if (rc != SQLITE_OK)
 		return error_sqlite(error, c->db, rc, "open", sql[journal]);

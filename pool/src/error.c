@@ -126,15 +126,13 @@ void error_pool(struct pp_error *error, struct pp_pool *pool)
 			error->leased++;
 			if (since != 0)
 				oldest = since < oldest ? since : oldest;
-			error->memory_bytes +=
-				account_bytes(atomic_load(&slot->connection.account));
 		}
 		error->waiting +=
 			atomic_load_explicit(&pool->lines[l].waiting, memory_order_relaxed);
 	}
 	error->waiting += atomic_load_explicit(&pool->group.waiting, memory_order_relaxed);
 	error->oldest_lease_ms = oldest < now ? now - oldest : 0;
-	error->memory_bytes += account_bytes(pool->account);
+	error->memory_bytes = pool_bytes(pool);
 }
 
 struct pp_cause error_cause(const struct pp_error *error)
@@ -150,7 +148,7 @@ struct pp_cause error_cause(const struct pp_error *error)
 
 void error_chain(struct pp_error *error, const struct pp_error *cause)
 {
-	if (error == NULL || cause == NULL || cause->doing == NULL)
+	if (cause->doing == NULL)
 		return;
 	error->cause_count = cause->cause_count;
 	memcpy(error->causes, cause->causes, sizeof error->causes);

@@ -5,6 +5,21 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+
+/* In place of libc's, so that a disk can fail at a folder. */
+static bool folders_fail;
+
+int fsync(int file)
+{
+	struct stat status;
+
+	if (folders_fail && fstat(file, &status) == 0 && S_ISDIR(status.st_mode)) {
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(SYS_fsync, file);
+}
 
 /* --- Into a file -------------------------------------------------------------------------- */
 
@@ -420,4 +435,39 @@ TEST(backup, in_a_child_is_refused)
 	f.pool->process++; /* As a child would see it. */
 	backup_fails(f.pool, (struct pp_backup){ .to_path = in(&f, "c.db") }, PP_FORKED, "open a");
 	f.pool->process--;
+}
+
+/* The copy is whole and in its place, but who relied on it would not know that for long. */
+TEST(backup, whose_name_may_not_survive_a_power_loss_says_so)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 1 });
+	const char *to = in(&f, "copy.db");
+	struct pp_error error = { 0 };
+
+	folders_fail = true;
+	CHECK_INT(pp_backup(f.pool, &(struct pp_backup){ .to_path = to }, &error), ==, PP_SQLITE);
+	folders_fail = false;
+	CHECK_INT(error.system_errno, ==, EIO);
+	copy_is_good(to);
+	CHECK_INT(files_in(&f, "partial"), ==, 0);
+}
+
+/* The registry has no row left to be found in. */
+TEST(backup, replaces_a_file_while_there_are_as_many_pools_as_can_be)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 1 });
+	struct pp_pool *others[PP_POOLS_MAX - 1];
+	const char *to = in(&f, "copy.db");
+	char path[64];
+
+	for (unsigned i = 0; i < PP_POOLS_MAX - 1; i++) {
+		snprintf(path, sizeof path, "file:/beside%u?vfs=memdb", i);
+		must(pp_open(&(struct pp_config){ .path = path, .readers = 1 }, &others[i], NULL),
+		     NULL);
+	}
+	backup(f.pool, (struct pp_backup){ .to_path = to });
+	backup(f.pool, (struct pp_backup){ .to_path = to });
+	copy_is_good(to);
+	for (unsigned i = 0; i < PP_POOLS_MAX - 1; i++)
+		CHECK_INT(pp_close(others[i], PP_NO_WAIT, NULL), ==, PP_OK);
 }

@@ -78,6 +78,13 @@ static inline void delete (const struct fixture *f)
 	CHECK_INT(unlink(f->path), ==, 0);
 }
 
+/* By one of another device, where its number may be the same. */
+static inline void replace_by_link(const struct fixture *f)
+{
+	delete (f);
+	CHECK_INT(symlink("/proc/version", f->path), ==, 0);
+}
+
 static inline void cut(const struct fixture *f)
 {
 	CHECK_INT(truncate(f->path, PAGE), ==, 0);

@@ -109,6 +109,42 @@ TEST_ROWS(class, is_what_the_table_says_with_a_reason, PLACED)
 		          placed[row].name);
 }
 
+/* By what is in doubt after them, and not one by one. */
+static enum pp_class class_of_family(int code)
+{
+	switch (code & 0xff) {
+	case SQLITE_IOERR:
+		return code == SQLITE_IOERR_NOMEM || code == SQLITE_IOERR_GETTEMPPATH
+		               ? PP_FATAL
+		               : PP_DISCARD_CONNECTION;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+	case SQLITE_INTERNAL:
+	case SQLITE_MISUSE:
+		return PP_DISCARD_CONNECTION;
+	case SQLITE_BUSY:
+	case SQLITE_PROTOCOL:
+		return PP_RETRY_TRANSACTION;
+	case SQLITE_SCHEMA:
+		return PP_RETRY_STATEMENT;
+	case SQLITE_READONLY:
+		return code == SQLITE_READONLY || code == SQLITE_READONLY_DIRECTORY
+		               ? PP_FATAL
+		               : PP_DISCARD_CONNECTION;
+	default:
+		return code == SQLITE_CANTOPEN_DIRTYWAL ? PP_DISCARD_CONNECTION
+		       : code == SQLITE_ERROR_RETRY || code == SQLITE_LOCKED_SHAREDCACHE
+		               ? PP_RETRY_STATEMENT
+		               : PP_FATAL;
+	}
+}
+
+TEST_ROWS(class, is_its_familys, PLACED)
+{
+	CHECK_MSG(pp_class_of(placed[row].code) == class_of_family(placed[row].code), "%s is %s",
+	          placed[row].name, pp_class_name(pp_class_of(placed[row].code)));
+}
+
 static const struct {
 	const char *what;
 	int code;

@@ -2,6 +2,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "fixture.h"
 
+#include "internal.h"
+
 TEST(error, every_status_and_class_has_a_name_and_words)
 {
 #define X(name, text)                           \
@@ -46,6 +48,40 @@ static const struct {
 TEST_ROWS(error, class_says_what_can_be_done, sizeof classes / sizeof *classes)
 {
 	CHECK_INT(pp_class_of(classes[row].code), ==, classes[row].class);
+}
+
+/* All of the pool's, whether lent or not. */
+TEST(error, tells_what_the_pool_holds_at_that_moment)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 3, .keeper = PP_KEEPER_MANUAL });
+	CLEANUP(pp_release) struct pp_lease writer = { 0 };
+	struct pp_lease none = { 0 };
+	struct pp_error error;
+	struct pp_stats s;
+
+	acquire_elsewhere(f.pool, PP_WRITE, &writer);
+	clock_travel_ms(5000);
+	CHECK_INT(pp_acquire(f.pool, PP_WRITE, PP_NO_WAIT, &none, &error), ==, PP_TIMEOUT);
+	s = stats(f.pool);
+	CHECK_INT(error.memory_bytes, ==, s.pool_bytes + s.connections_bytes);
+	CHECK_INT(error.memory_bytes, >, 100000);
+	CHECK_INT(error.connections, ==, 4);
+	CHECK_INT(error.leased, ==, 1);
+	CHECK_INT(error.oldest_lease_ms, >=, 5000);
+}
+
+TEST(error, tells_what_the_system_said)
+{
+	struct pp_error error;
+	sqlite3 *db;
+	int rc = sqlite3_open_v2("/nowhere/a.db", &db, SQLITE_OPEN_READWRITE, NULL);
+
+	CHECK_INT(error_sqlite(&error, db, rc, "open", NULL), ==, PP_SQLITE);
+	CHECK_INT(error.system_errno, ==, ENOENT);
+	CHECK_INT(error.error_class, ==, PP_FATAL);
+	sqlite3_close(db);
 }
 
 TEST(error, text_fits_any_buffer)

@@ -9,6 +9,7 @@ static const struct {
 } changes[] = {
 	{ delete, "a.db was deleted: No such file" },
 	{ replace, "a.db was replaced by another file" },
+	{ replace_by_link, "a.db was replaced by another file" },
 	{ cut, "a.db was cut from " },
 	{ make_read_only, "a.db was made read-only" },
 };

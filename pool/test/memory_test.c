@@ -207,3 +207,26 @@ TEST(mutex, of_a_pool_connection_only_switches_the_account)
 	CHECK(account_current == NULL);
 	pp_release(&lease);
 }
+
+/* No byte tells of it then. */
+TEST(account, is_not_needed_to_tell_what_is_still_held_at_the_close)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_dir();
+	struct pp_closing closing = { 0 };
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *held;
+
+	CHECK_INT(pp_setup(PP_KEEP_ALLOCATOR), ==, PP_OK);
+	must(pp_open(&(struct pp_config){ .path = f.path }, &f.pool, NULL), NULL);
+	acquire(f.pool, PP_WRITE, &lease);
+	CHECK_INT(
+		sqlite3_prepare_v2(lease.db, "SELECT 1 FROM 'main'.sqlite_schema", -1, &held, NULL),
+		==, SQLITE_OK);
+	sql(lease.db, "CREATE VIRTUAL TABLE v USING rtree(id, x, y)");
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).retired, ==, 0); /* It looks like the virtual table's. */
+	CHECK_INT(pp_close(f.pool, PP_NO_WAIT, &closing), ==, PP_OK);
+	CHECK_INT(closing.parked, ==, 1);
+	CHECK_INT(closing.residue_bytes, ==, 0);
+	sqlite3_finalize(held);
+}

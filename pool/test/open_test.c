@@ -58,6 +58,30 @@ TEST(open, refuses_differing_options_by_name)
 	CHECK_CONTAINS(error.message, "readers, readers_min, synchronous");
 }
 
+static int never_called(void *context)
+{
+	(void)context;
+	abort();
+}
+
+/* A second opener whose callbacks would not be called has to know. */
+TEST(open, refuses_other_callbacks_by_name)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(2);
+	struct pp_pool *other = NULL;
+	struct pp_error error = { 0 };
+
+	CHECK_INT(pp_open(&(struct pp_config){ .path = f.path,
+	                                       .readers = 2,
+	                                       .progress = never_called,
+	                                       .on_event_context = &error,
+	                                       .backtraces = true },
+	                  &other, &error),
+	          ==, PP_MISMATCH);
+	CHECK_CONTAINS(error.message, "with other: progress, on_event_context, backtraces");
+	CHECK(other == NULL);
+}
+
 #define TEN "0123456789"
 #define LONG_NAME TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
 
@@ -163,7 +187,9 @@ TEST_ROWS(open, takes_what_is_at_the_edge_of_its_range, 2)
 	CLEANUP(pp_release) struct pp_lease lease = { 0 };
 
 	acquire(f.pool, PP_WRITE, &lease);
-	CHECK_INT(stats(f.pool).read.connections, ==, edges[row].readers);
+	/* At the lowest age a reader is always being renewed: the old one goes after the new one is
+	 * there, and both count until then. */
+	WAIT_FOR(stats(f.pool).read.connections == edges[row].readers);
 	CHECK_INT(number(lease.db, "PRAGMA synchronous"), ==, row == 0 ? 2 : 1);
 }
 
@@ -324,6 +350,28 @@ TEST(open, keeps_and_sets_the_journal_mode)
 		CHECK_INT(stats(f.pool).gated, ==, rows[i].gated);
 		CHECK_INT(pp_close(f.pool, PP_NO_WAIT, NULL), ==, PP_OK);
 	}
+}
+
+static int leave_a_transaction(sqlite3 *db, void *context)
+{
+	(void)context;
+	return sqlite3_exec(db,
+	                    "PRAGMA journal_mode=TRUNCATE; BEGIN; CREATE TABLE IF NOT EXISTS x(a); "
+	                    "INSERT INTO x VALUES (1)",
+	                    NULL, NULL, NULL);
+}
+
+TEST(open, says_that_the_journal_mode_stays)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_dir();
+	struct pp_error error = { 0 };
+
+	CHECK_INT(pp_open(&(struct pp_config){ .path = f.path,
+	                                       .journal = PP_JOURNAL_DELETE,
+	                                       .on_open = leave_a_transaction },
+	                  &f.pool, &error),
+	          ==, PP_SQLITE);
+	CHECK_CONTAINS(error.message, "the journal mode stays \"truncate\"");
 }
 
 TEST(open, memdb_is_one_database_for_all_its_connections)

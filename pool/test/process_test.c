@@ -112,6 +112,8 @@ static const struct {
 	{ "read without work", 0 },
 	{ "register without a text", 0 },
 	{ "write without work", 0 },
+	{ "register without a place for the number", 0 },
+	{ "metrics without a name", 0 },
 	{ "acquire from a lane that is none", (enum pp_lane)4 },
 };
 
@@ -142,6 +144,12 @@ static void make_mistake(struct pp_pool *pool, int row)
 		break;
 	case 6:
 		pp_write(pool, NULL, NULL, NULL, NULL, NULL);
+		break;
+	case 7:
+		pp_statement_register(pool, "SELECT 1", NULL, NULL);
+		break;
+	case 8:
+		pp_metrics_text(pool, NULL, NULL, 0);
 		break;
 	default:
 		pp_acquire(pool, mistakes[row].lane, PP_NO_WAIT, &lease, NULL);

@@ -222,7 +222,29 @@ TEST(deadline, stops_what_runs_past_it_in_a_transaction)
 	CHECK_INT(rows_in(f.pool), ==, 0);
 }
 
+enum { HOUR_MS = 3600000 };
+
 /* --- Closing ------------------------------------------------------------------------------ */
+
+static bool is_closing(struct line *line)
+{
+	bool closing;
+
+	pthread_mutex_lock(&line->mutex);
+	closing = line->closing;
+	pthread_mutex_unlock(&line->mutex);
+	return closing;
+}
+
+/* Once the closer waits, and knows for how long. */
+static void *let_three_quarters_pass(void *context)
+{
+	struct pp_pool *pool = context;
+
+	WAIT_FOR(is_closing(&pool->lines[1]));
+	clock_travel_ms(HOUR_MS / 4 * 3 + 1000);
+	return NULL;
+}
 
 /* Three quarters of the time it waits, then it has what still runs come to an end. */
 TEST(close, interrupts_what_would_keep_it_past_its_deadline)
@@ -231,14 +253,17 @@ TEST(close, interrupts_what_would_keep_it_past_its_deadline)
 	CLEANUP(fixture_remove)
 	struct fixture f = manual((struct pp_config){ .readers = 1 }, &diary);
 	struct transaction_test t = { .runner = { .pool = f.pool, .deadline = PP_FOREVER } };
-	pthread_t thread = thread_start(transact_endless, &t);
+	pthread_t thread = thread_start(transact_endless, &t), time;
 	uint64_t start;
 
 	WAIT_FOR(atomic_load(&t.runner.running));
 	start = clock_ns();
-	CHECK_INT(pp_close(f.pool, pp_in_ms(400 * slowness()), NULL), ==, PP_OK);
-	CHECK_INT(clock_ns() - start, >=, 300000000ull);
+	time = thread_start(let_three_quarters_pass, f.pool);
+	CHECK_INT(pp_close(f.pool, pp_in_ms(HOUR_MS), NULL), ==, PP_OK);
+	CHECK_INT((clock_ns() - start) / 1000000, >=, HOUR_MS / 4 * 3);
+	CHECK_INT((clock_ns() - start) / 1000000, <, HOUR_MS);
 	pthread_join(thread, NULL);
+	pthread_join(time, NULL);
 	CHECK_INT(t.status, ==, PP_TIMEOUT);
 	CHECK_CONTAINS(t.error.message, "the pool closes");
 	CHECK_STR(diary.message[PP_EVENT_INTERRUPTED], "the pool closes");
@@ -338,6 +363,24 @@ TEST(chain, of_one_lease_ends_with_it)
 	CHECK_INT(progressed, ==, steps);
 }
 
+static enum pp_status cancel_and_abort(struct pp_lease *lease, void *token)
+{
+	pp_cancel(token);
+	CHECK_INT(sqlite3_exec(lease->db, endless, NULL, NULL, NULL), ==, SQLITE_INTERRUPT);
+	return PP_ABORTED;
+}
+
+/* His reason is his own. */
+TEST(token, that_stopped_the_work_leaves_the_last_word_to_it)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_token token = { 0 };
+	struct pp_transaction options = { .deadline = pp_with_token(PP_FOREVER, &token) };
+
+	CHECK_INT(pp_transact(f.pool, &options, cancel_and_abort, &token, NULL), ==, PP_ABORTED);
+	CHECK_INT(stats(f.pool).rollbacks, ==, 1);
+}
+
 static int stop_at_once(void *context)
 {
 	(void)context;
@@ -354,4 +397,52 @@ TEST(chain, lets_the_users_progress_handler_stop)
 	CHECK_INT(sqlite3_exec(lease.db, endless, NULL, NULL, NULL), ==, SQLITE_INTERRUPT);
 	pp_release(&lease);
 	CHECK_INT(stats(f.pool).retired, ==, 0);
+}
+
+/* At the release the pool asks a large schema for virtual tables, a thousand steps and more. */
+TEST(chain, does_not_ask_the_user_about_the_pools_own_work)
+{
+	atomic_uint progressed = 0;
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){
+		.readers = 1, .progress = count_calls, .progress_context = &progressed });
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *forgotten;
+	char text[64];
+	unsigned before;
+
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "BEGIN");
+	for (unsigned i = 0; i < 500; i++) {
+		snprintf(text, sizeof text, "CREATE TABLE x%u(a)", i);
+		sql(lease.db, text);
+	}
+	sql(lease.db, "COMMIT");
+	CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT 1", -1, &forgotten, NULL), ==, SQLITE_OK);
+	before = progressed;
+	pp_release(&lease);
+	CHECK_INT(progressed, ==, before);
+	CHECK_INT(stats(f.pool).dirty_statements, ==, 1);
+	sqlite3_finalize(forgotten);
+}
+
+/* Who would be asked seldom is asked with the pool; who would be asked never is not. */
+TEST(chain, asks_the_users_progress_handler_as_often_as_the_pools)
+{
+	static const char steps[] = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 "
+				    "FROM n LIMIT 10000) SELECT count(*) FROM n";
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	atomic_uint progressed = 0;
+	struct pp_lease lease = { 0 };
+	unsigned before;
+
+	acquire(f.pool, PP_READ, &lease);
+	CHECK_INT(pp_progress_set(&lease, 1000000000, count_calls, &progressed), ==, PP_OK);
+	number(lease.db, steps);
+	CHECK_INT(progressed, >, 10);
+	CHECK_INT(pp_progress_set(&lease, 0, count_calls, &progressed), ==, PP_OK);
+	before = progressed;
+	number(lease.db, steps);
+	CHECK_INT(progressed, ==, before);
+	pp_release(&lease);
 }

@@ -2,6 +2,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "fixture.h"
 
+#include "internal.h"
+
 TEST(transaction, commit_keeps_and_rollback_undoes)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
@@ -310,6 +312,33 @@ TEST(transact, never_retries_past_its_deadline)
 			  work_busily, &job, &error),
 	          ==, PP_SQLITE);
 	CHECK_INT(job.runs, ==, 1);
+	CHECK_INT(error.attempt, ==, 1);
+	CHECK_INT(stats(f.pool).retries, ==, 0);
+}
+
+static enum pp_status fail_shortly_before_the_deadline(struct pp_lease *lease, void *context)
+{
+	const struct pp_transaction *options = context;
+	uint64_t now;
+
+	sqlite3_exec(lease->db, "SELECT fail_with(5)", NULL, NULL, NULL);
+	now = clock_ns();
+	if (now + 500000 < options->deadline.ns)
+		clock_pass_ns(options->deadline.ns - 500000 - now);
+	return PP_SQLITE;
+}
+
+/* The shortest pause is a millisecond, and half of one is left. */
+TEST(transact, does_not_pause_past_its_deadline)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_with });
+	struct pp_transaction options = { .deadline = pp_in_ms(60000) };
+	struct pp_error error = { 0 };
+
+	CHECK_INT(pp_transact(f.pool, &options, fail_shortly_before_the_deadline, &options, &error),
+	          ==, PP_SQLITE);
 	CHECK_INT(error.attempt, ==, 1);
 	CHECK_INT(stats(f.pool).retries, ==, 0);
 }

@@ -219,3 +219,20 @@ TEST(vfs_default, is_called_by_its_own_pointer)
 	call_each(sqlite3_vfs_find("poolproof"));
 	CHECK_INT(larger.calls, ==, calls + 13);
 }
+
+/* SQLite asks for each method that came later whether it is there. */
+TEST(vfs_default, of_version_3_may_lack_what_came_with_it)
+{
+	CLEANUP(fixture_close) struct fixture f = { 0 };
+	struct pp_lease lease = { 0 };
+	sqlite3_vfs *shim;
+
+	larger_install(3);
+	f = fixture_config((struct pp_config){ .readers = 1 });
+	acquire(f.pool, PP_READ, &lease);
+	CHECK_INT(number(lease.db, "SELECT strftime('%Y', 'now')"), ==, 2023);
+	pp_release(&lease);
+	shim = sqlite3_vfs_find("poolproof");
+	CHECK_INT(shim->iVersion, ==, 3);
+	CHECK(shim->xCurrentTimeInt64 == NULL && shim->xSetSystemCall == NULL);
+}

@@ -566,3 +566,27 @@ TEST(wal, in_the_line_is_not_waited_for_at_the_close)
 	pp_release(&lease);
 	fixture_close(&f);
 }
+
+/* The same connection, and another who has it. */
+TEST(wal, that_one_reader_after_the_other_pins_names_each)
+{
+	struct told told = { 0 };
+	CLEANUP(fixture_close) struct fixture f = guarded(&told, 0);
+	struct pp_lease readers[2] = { 0 };
+
+	acquire(f.pool, PP_READ, &readers[0]);
+	must(pp_begin(&readers[0], NULL), NULL);
+	overflow(f.pool);
+	keep(f.pool);
+	CHECK_INT(told.pinned, ==, 1);
+	pp_release(&readers[0]);
+	acquire(f.pool, PP_READ, &readers[1]);
+	CHECK(slot_id(f.pool, readers[1].slot) == told.who.id);
+	must(pp_begin(&readers[1], NULL), NULL);
+	grow(f.pool, (unsigned)atomic_load(&f.pool->wal.pages) + 1);
+	clock_travel_ms(100000);
+	keep(f.pool);
+	CHECK_INT(told.pinned, ==, 2);
+	CHECK_INT(told.large, ==, 1);
+	pp_release(&readers[1]);
+}

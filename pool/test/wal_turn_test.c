@@ -8,6 +8,8 @@
 /* In place of SQLite's, so that somebody can have written meanwhile: as his commit's hook says it.
  */
 static struct pp_pool *written_meanwhile;
+/* Or so that it fails before it knows how many pages there are. */
+static bool fails_early;
 
 int sqlite3_wal_checkpoint_v2(sqlite3 *db, const char *name, int mode, int *pages, int *copied)
 {
@@ -16,6 +18,8 @@ int sqlite3_wal_checkpoint_v2(sqlite3 *db, const char *name, int mode, int *page
 
 	if (real == NULL)
 		*(void **)&real = dlsym(RTLD_NEXT, "sqlite3_wal_checkpoint_v2");
+	if (fails_early)
+		return SQLITE_IOERR;
 	rc = real(db, name, mode, pages, copied);
 	if (written_meanwhile != NULL)
 		atomic_store(&written_meanwhile->wal.pages, (uint64_t)*copied + 1);
@@ -100,6 +104,83 @@ TEST_ROWS(wal, is_copied_to_its_end_when_readers_have_left, 2)
 	later(&f, 1);
 	CHECK_INT(stats(f.pool).checkpoints, ==, 1);
 	expect_restart(f.pool);
+}
+
+/* What is not known is not taken for nothing, nor for a lot. */
+TEST(wal, that_could_not_be_looked_at_is_as_long_as_before)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1, .on_open = no_sync }, NULL);
+	uint64_t pages;
+
+	fill(f.pool);
+	pp_release(&writer);
+	pages = atomic_load(&f.pool->wal.pages);
+	fails_early = true;
+	later(&f, 1);
+	fails_early = false;
+	CHECK_INT(stats(f.pool).checkpoints_blocked, >, 0);
+	CHECK_INT(stats(f.pool).checkpoints, ==, 0);
+	CHECK_INT(atomic_load(&f.pool->wal.pages), ==, pages);
+	fill(f.pool);
+	pp_release(&writer);
+	later(&f, 1);
+	CHECK_INT(stats(f.pool).checkpoints, ==, 1);
+}
+
+static void *have_all_and_leave_no_keeper(void *pool)
+{
+	struct pp_lease lease = { 0 };
+
+	acquire(pool, PP_EXCLUSIVE, &lease);
+	atomic_store(&refusing, true);
+	pp_release(&lease);
+	return NULL;
+}
+
+/* Upkeep's own connection is gone when it has the writer. */
+TEST(wal, is_not_copied_to_its_end_without_a_connection_for_that)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		manual((struct pp_config){ .readers = 1, .on_open = refuse_when_told }, NULL);
+	pthread_t threads[2];
+
+	fill(f.pool);
+	written_meanwhile = f.pool;
+	threads[0] = thread_start(have_all_and_leave_no_keeper, f.pool);
+	WAIT_FOR(stats(f.pool).write.waiting == 1);
+	threads[1] = thread_start(keep, f.pool);
+	WAIT_FOR(stats(f.pool).write.waiting == 2);
+	pp_release(&writer);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	CHECK(f.pool->anchor.db == NULL);
+	CHECK_INT(stats(f.pool).checkpoints, ==, 1); /* Before it waited. */
+	atomic_store(&refusing, false);
+	later(&f, 1000);
+	CHECK(f.pool->anchor.db != NULL);
+}
+
+/* Another process has copied all of it and begun anew: nothing is left that writers would have to
+ * wait for, whatever the last commit here said. */
+TEST(wal, that_others_have_begun_anew_needs_no_turn)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1, .on_open = no_sync }, NULL);
+	uint64_t acquires;
+	sqlite3 *other;
+
+	fill(f.pool);
+	pp_release(&writer);
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	sql(other, "PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO big VALUES (1)");
+	CHECK_INT(sqlite3_close(other), ==, SQLITE_OK);
+	acquires = stats(f.pool).write.acquires;
+	later(&f, 1);
+	CHECK_INT(stats(f.pool).checkpoints, ==, 1);
+	CHECK_INT(stats(f.pool).write.acquires, ==, acquires);
+	CHECK_INT(atomic_load(&f.pool->wal.pages), <, 50);
 }
 
 /* Who has the writer all the time keeps it; there is another time. */

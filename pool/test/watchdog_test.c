@@ -116,6 +116,7 @@ TEST_ROWS(watchdog, puts_another_in_the_place_of_one_that_does_not_come_back, 2)
 	CHECK_INT(stats(f.pool).quarantined, ==, 2); /* The replacement is stuck as well. */
 	CHECK_INT(pp_release(&stuck), ==, PP_OK);
 	CHECK_INT(stats(f.pool).returned_late, ==, 1);
+	CHECK_STR(diary.message[PP_EVENT_LEASE_BACK], "from quarantine");
 	CHECK_INT(pp_release(&lease), ==, PP_OK);
 	CHECK_INT(stats(f.pool).returned_late, ==, 2);
 	CHECK_STR(diary.message[PP_EVENT_CLOSED], "it came back from quarantine");
@@ -176,6 +177,30 @@ TEST(watchdog, leaves_the_next_lease_its_successor)
 	CHECK_INT(stats(f.pool).renewed, ==, 2); /* The reader, too. */
 	CHECK_INT(stats(f.pool).returned_late, ==, 0);
 	CHECK_INT(stats(f.pool).write.connections, ==, 1);
+}
+
+/* It was to go when it came back. */
+TEST(watchdog, puts_nobody_in_the_place_of_one_too_many)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 2, .lease_max_ms = 1000, .lease_grace_ms = 1 },
+		NULL);
+	struct pp_lease stuck[2] = { 0 };
+	uint64_t opened;
+
+	acquire_elsewhere(f.pool, PP_READ, &stuck[0]);
+	acquire_elsewhere(f.pool, PP_READ, &stuck[1]);
+	must(pp_resize(f.pool, 1, 1, NULL), NULL);
+	opened = stats(f.pool).opened;
+	later(&f, 1100);
+	later(&f, 10);
+	CHECK_INT(stats(f.pool).quarantined, ==, 2);
+	CHECK_INT(stats(f.pool).opened, ==, opened + 1);
+	CHECK_INT(stats(f.pool).read.connections, ==, 1);
+	release_all(stuck, 2);
+	CHECK_INT(stats(f.pool).returned_late, ==, 2);
+	CHECK_INT(stats(f.pool).read.connections, ==, 1);
 }
 
 struct borrower {

@@ -101,16 +101,20 @@ TEST_ROWS(group, commits_as_patiently_as_the_most_impatient_of_it, MODES)
 	struct fixture f = with_traps(
 		(struct pp_config){ .journal = PP_JOURNAL_DELETE, .busy_timeout_ms = 86400000 });
 	struct call calls[3] = { { .options.deadline = PP_FOREVER },
-		                 { .options.deadline = pp_in_ms(300 * slowness()) },
+		                 { .options.deadline = pp_in_ms(3600000) },
 		                 { .options.deadline = PP_FOREVER } };
 	struct pp_lease lease = { 0 };
+	unsigned sleeps;
 	sqlite3 *other;
 
 	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
 	acquire_elsewhere(f.pool, PP_WRITE, &lease);
 	calls_line_up(&f, calls, 3, row == 1);
 	sql(other, "BEGIN; SELECT * FROM t");
+	sleeps = atomic_load(&sleeps_begun);
 	pp_release(&lease);
+	WAIT_FOR(atomic_load(&sleeps_begun) > sleeps); /* In its COMMIT. */
+	clock_travel_ms(3600000);
 	pthread_join(calls[1].thread, NULL);
 	CHECK(calls[1].status == PP_SQLITE || calls[1].status == PP_TIMEOUT);
 	sql(other, "COMMIT");
@@ -227,6 +231,38 @@ TEST_ROWS(group, limits_each_by_itself, MODES)
 	CHECK_CONTAINS(calls[2].error.message, "transaction");
 	CHECK_INT(stats(f.pool).refusals, ==, 1);
 	CHECK_INT(rows_in(f.pool), ==, 3);
+}
+
+/* Takes all that he may and keeps it, in statements of the size of the one that undoes his work. */
+static enum pp_status use_up(struct pp_lease *lease, void *context)
+{
+	enum pp_status status = run_sql(lease, context);
+	sqlite3_stmt *stmt;
+	char text[64];
+
+	for (unsigned i = 0; status == PP_OK; i++) {
+		snprintf(text, sizeof text, "ROLLBACK TO pp_%016x_1", i);
+		status = pp_prepare(lease, text, &stmt, NULL);
+	}
+	return status;
+}
+
+/* To undo what he did needs memory too, which is not limited: the group goes on without him. */
+TEST_ROWS(group, undoes_one_who_has_used_up_his_limit, MODES)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){
+		.readers = 1, .statements_max = 10000, .statements_bytes_max = 1 << 30 });
+	struct call calls[3] = { [1] = { .work = use_up, .options.bytes_max = 200000 } };
+
+	calls_group(&f, calls, 3, row == 1);
+	CHECK_INT(calls[1].status, ==, PP_NOMEM);
+	CHECK_CONTAINS(calls[1].error.message, "transaction");
+	must(calls[0].status, &calls[0].error);
+	must(calls[2].status, &calls[2].error);
+	CHECK_INT(stats(f.pool).reruns, ==, 0);
+	CHECK_INT(stats(f.pool).groups, ==, 1);
+	CHECK_INT(rows_in(f.pool), ==, 2);
 }
 
 /* Each allocation fails once, and then each and all after it: who is told that it failed is not in

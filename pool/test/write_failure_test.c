@@ -317,17 +317,21 @@ TEST_ROWS(group, ends_with_an_error_of_the_disk, MODES)
 TEST_ROWS(group, ends_when_it_cannot_begin, MODES)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
-	struct call calls[2] = { { .options.deadline = pp_in_ms(100 * slowness()) },
+	struct call calls[2] = { { .options.deadline = pp_in_ms(3600000) },
 		                 { .options.deadline = PP_FOREVER } };
 	uint64_t acquires = stats(f.pool).write.acquires;
 	struct pp_lease lease = { 0 };
+	unsigned sleeps;
 	sqlite3 *other;
 
 	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
 	acquire_elsewhere(f.pool, PP_WRITE, &lease);
 	calls_line_up(&f, calls, 2, row == 1);
 	sql(other, "BEGIN IMMEDIATE");
+	sleeps = atomic_load(&sleeps_begun);
 	pp_release(&lease);
+	WAIT_FOR(atomic_load(&sleeps_begun) > sleeps); /* For the lock. */
+	clock_travel_ms(3600000);
 	pthread_join(calls[0].thread, NULL);
 	CHECK(calls[0].status == PP_TIMEOUT || calls[0].status == PP_SQLITE);
 	CHECK_STR(calls[0].error.doing, "BEGIN IMMEDIATE");

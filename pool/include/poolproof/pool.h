@@ -605,7 +605,7 @@ enum pp_accounting {
 };
 
 struct pp_lane_stats {
-	unsigned connections; /* Slots of this lane. */
+	unsigned connections; /* Slots of this lane; for a moment two of one that is renewed. */
 	unsigned open;        /* ... that hold an open connection. */
 	unsigned leased;      /* ... that are lent now. */
 	unsigned waiting;     /* Waiters in the line now. */
