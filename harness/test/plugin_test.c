@@ -86,7 +86,7 @@ static const struct {
 	{ "/proc/self/exe", "); install what it needs" },
 	{ NULL, " is no plug-in; end it with HARNESS_PLUGIN(target)" },
 	{ "other_format",
-	  " is made for format 2 of target.h, and this program has 1; build it again" },
+	  " is made for format 3 of target.h, and this program has 2; build it again" },
 };
 
 TEST_ROWS(plugin, that_cannot_be_used_is_refused_in_one_line, sizeof unusable / sizeof *unusable)

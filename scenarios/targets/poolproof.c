@@ -162,6 +162,16 @@ static enum pp_status do_work(struct pp_lease *lease, void *context)
 	                                                                              : PP_SQLITE;
 }
 
+static bool work_failed(const struct work *work, const struct pp_error *error,
+                        struct harness_failure *f)
+{
+	if (work->body_failed && error->status == PP_ABORTED)
+		*f = work->failure;
+	else
+		failed(error, f);
+	return false;
+}
+
 static bool transact(void *target, enum harness_access access, uint64_t timeout_ns,
                      harness_body_fn *body, void *context, struct harness_failure *f)
 {
@@ -171,11 +181,19 @@ static bool transact(void *target, enum harness_access access, uint64_t timeout_
 
 	if (pp_transact(target, &options, do_work, &work, &error) == PP_OK)
 		return true;
-	if (work.body_failed && error.status == PP_ABORTED)
-		*f = work.failure;
-	else
-		failed(&error, f);
-	return false;
+	return work_failed(&work, &error, f);
+}
+
+static bool write_(void *target, uint64_t timeout_ns, harness_body_fn *body, void *context,
+                   struct harness_failure *f)
+{
+	struct pp_transaction options = { .any_thread = true, .deadline = within(timeout_ns) };
+	struct work work = { .access = HARNESS_WRITE, .body = body, .context = context };
+	struct pp_error error;
+
+	if (pp_write(target, &options, do_work, &work, NULL, &error) == PP_OK)
+		return true;
+	return work_failed(&work, &error, f);
 }
 
 static void gauges(void *target, struct harness_gauges *ret)
@@ -245,6 +263,7 @@ const struct harness_target target_poolproof = {
 	.commit = commit,
 	.rollback = rollback,
 	.transact = transact,
+	.write = write_,
 	.gauges = gauges,
 	.numbers = numbers,
 	.check = check,

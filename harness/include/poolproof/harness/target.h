@@ -136,6 +136,10 @@ struct harness_target {
 	                 harness_body_fn *body, void *context,
 	                 struct harness_failure *reterr_failure);
 
+	/* As transact on the write lane, for callers willing to share a commit; NULL: transact. */
+	bool (*write)(void *target, uint64_t timeout_ns, harness_body_fn *body, void *context,
+	              struct harness_failure *reterr_failure);
+
 	void (*gauges)(void *target, struct harness_gauges *ret_gauges);
 	/* Everything countable, by name; called once, before close. */
 	void (*numbers)(void *target, harness_number_fn *emit, void *context);
@@ -144,7 +148,7 @@ struct harness_target {
 };
 
 /* What a plug-in exports. The format is that of everything above: another one is refused. */
-enum { HARNESS_PLUGIN_FORMAT = 1 };
+enum { HARNESS_PLUGIN_FORMAT = 2 };
 
 struct harness_plugin {
 	unsigned format;
