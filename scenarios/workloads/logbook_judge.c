@@ -36,7 +36,7 @@ static bool mark_settle(struct logbook *book, const struct harness_disk_mark *ma
 	while (i < book->row_count &&
 	       (book->rows[i].thread != mark->thread || book->rows[i].n != mark->n))
 		i++;
-	if (i < book->row_count)
+	if (i < book->row_count && book->rows[i].acknowledged_at > at)
 		book->rows[i].acknowledged_at = at;
 	book->acknowledged += mark->acknowledged;
 	return (i < book->row_count) == mark->acknowledged;
