@@ -165,6 +165,7 @@ GATE_SECONDS ?= 20
 PAIR_SECONDS ?= 10
 KILLS        ?= 100
 TIMES        ?= 8
+STATES       ?= 100000
 GATE_SEED    ?= $(shell date +%s)
 
 gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
@@ -173,8 +174,8 @@ gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
 	@$(MAKE) --no-print-directory VARIANT=valgrind all
 	@$(MAKE) --no-print-directory VARIANT=coverage all $(TESTS:$(B)/%=$(BUILD)/coverage/%)
 	@rm -rf $(GATE) && mkdir -p $(GATE)
-	@$(MAKE) --no-print-directory -j1 gate-load gate-pair gate-kill gate-recovery gate-leaks gate-coverage
-	@runs=$$(for run in load pair kill kill-delete recovery leaks coverage; do \
+	@$(MAKE) --no-print-directory -j1 gate-load gate-pair gate-kill gate-recovery gate-power gate-leaks gate-coverage
+	@runs=$$(for run in load pair kill kill-delete recovery power leaks coverage; do \
 		[ ! -f $(GATE)/runs/$$run/run.json ] || echo $(GATE)/runs/$$run; done); \
 	$(PP) report --out $(BUILD)/report $$runs >/dev/null; \
 	$(PP) gate $$runs; echo $$? >$(GATE)/verdict
@@ -204,6 +205,10 @@ gate-recovery:
 	@$(PP) run recovery --times $(TIMES) --seed $(GATE_SEED) \
 		--dir $(GATE)/runs/recovery || echo "recovery: exit code $$?"
 
+gate-power:
+	@$(PP) run power_loss --threads 8 --states $(STATES) --seed $(GATE_SEED) \
+		--dir $(GATE)/runs/power || echo "power: exit code $$?"
+
 gate-leaks:
 	@timeout 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
 		--records 500 --seed $(GATE_SEED) --dir $(GATE)/runs/leaks || echo "leaks: exit code $$?"
@@ -227,7 +232,7 @@ gate-coverage:
 	$(PP) pack-coverage --dir $(GATE)/runs/coverage \
 		$${failed:+--failed "failed, see $(GATE)/*.log:$$failed"} $(GATE)/coverage.json
 
-.PHONY: gate-load gate-pair gate-kill gate-recovery gate-leaks gate-coverage
+.PHONY: gate-load gate-pair gate-kill gate-recovery gate-power gate-leaks gate-coverage
 
 check-all: ## Unit tests in all six variants
 	@for v in $(VARIANTS); do $(MAKE) --no-print-directory check VARIANT=$$v || exit 1; done
@@ -237,7 +242,7 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(MAKE) --no-print-directory check-all
 	@$(MAKE) --no-print-directory VARIANT=release all
 	@harness/test/hlog_oracle.sh $(BUILD)/release/harness-tests $(BUILD)/release
-	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=10000 TIMES=100
+	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=10000 TIMES=100 STATES=5000000
 	@$(BUILD)/release/poolproof run concurrent_load --threads 32 --seconds 60
 	@$(BUILD)/asan/poolproof run concurrent_load --seconds 60
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60

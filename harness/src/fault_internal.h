@@ -22,7 +22,9 @@ struct vfs_watch {
 	void (*opened)(unsigned file, const char *name, int flags);
 	void (*written)(unsigned file, const void *data, int size, sqlite3_int64 offset);
 	void (*truncated)(unsigned file, sqlite3_int64 size);
-	void (*synced)(unsigned file);
+	/* Before each sync, and after it with what syncing gave: others write meanwhile. */
+	uint64_t (*syncing)(unsigned file);
+	void (*synced)(unsigned file, uint64_t since);
 	void (*deleted)(const char *name, bool synced);
 };
 /* Once; again it does nothing. SQLite is initialised. false: there is no VFS "unix". */

@@ -202,8 +202,10 @@ static error_t read_option(int key, char *value, struct argp_state *state)
 	case KEY_TIMEOUT:
 		return read_unsigned(r, key, value, 1, 3600000, &o->timeout_ms);
 	case KEY_SYNCHRONOUS:
+		o->synchronous_asked = true;
 		return read_choice(r, key, value, "FULL", "NORMAL", &o->synchronous);
 	case KEY_JOURNAL:
+		o->journal_asked = true;
 		return read_choice(r, key, value, "WAL", "DELETE", &o->journal_mode);
 	case KEY_TARGET:
 		r->parsed->target_name = value;

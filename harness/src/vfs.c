@@ -89,14 +89,17 @@ static int file_truncate(sqlite3_file *file, sqlite3_int64 size)
 static int file_sync(sqlite3_file *file, int flags)
 {
 	const struct vfs_watch *w = atomic_load(&watch);
+	uint64_t since = 0;
 	int rc = SQLITE_OK;
 
 	if (harness_fault_visit(sync_place) > 0)
 		return SQLITE_IOERR_FSYNC;
+	if (w != NULL && w->syncing != NULL)
+		since = w->syncing(number_of(file));
 	if (!atomic_load(&sync_skipped))
 		rc = real_of(file)->xSync(file, flags);
 	if (rc == SQLITE_OK && w != NULL && w->synced != NULL)
-		w->synced(number_of(file));
+		w->synced(number_of(file), since);
 	return rc;
 }
 

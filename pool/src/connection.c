@@ -318,11 +318,19 @@ static enum pp_status call_on_open(struct connection *c, struct pp_error *error)
 	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "on_open", NULL);
 }
 
+/* With a rollback journal a commit is the journal's deletion, and FULL does not wait until that is
+ * on the disk: the journal may come back and undo what was acknowledged. EXTRA syncs its folder. */
+static const char *synchronous_sql(const struct pp_pool *pool)
+{
+	if (pool->config.synchronous != PP_SYNCHRONOUS_FULL)
+		return "PRAGMA synchronous=NORMAL";
+	return pool->gated ? "PRAGMA synchronous=EXTRA" : "PRAGMA synchronous=FULL";
+}
+
 /* First on_open: a key or a page size must be set before the file is looked at. Then a look at it:
  * SQLite opens anything. */
 static enum pp_status configure(struct connection *c, struct pp_error *error)
 {
-	bool full = c->pool->config.synchronous == PP_SYNCHRONOUS_FULL;
 	enum pp_status status = call_on_open(c, error);
 
 	if (status == PP_OK)
@@ -332,8 +340,7 @@ static enum pp_status configure(struct connection *c, struct pp_error *error)
 	if (status == PP_OK && c->lane == PP_WRITE)
 		status = set_journal(c, error);
 	if (status == PP_OK)
-		status = run(c, full ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL",
-		             error);
+		status = run(c, synchronous_sql(c->pool), error);
 	if (status == PP_OK && c->lane == PP_READ)
 		status = run(c, "PRAGMA query_only=ON", error);
 	return status;

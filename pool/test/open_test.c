@@ -193,6 +193,32 @@ TEST_ROWS(open, takes_what_is_at_the_edge_of_its_range, 2)
 	CHECK_INT(number(lease.db, "PRAGMA synchronous"), ==, row == 0 ? 2 : 1);
 }
 
+/* With a rollback journal a commit is durable when the journal's deletion is, for which FULL does
+ * not wait. */
+TEST_ROWS(open, has_commits_survive_a_power_loss, 4)
+{
+	static const struct {
+		enum pp_journal journal;
+		enum pp_synchronous synchronous;
+		int expected;
+	} rows[] = {
+		{ PP_JOURNAL_WAL, PP_SYNCHRONOUS_FULL, 2 },
+		{ PP_JOURNAL_DELETE, PP_SYNCHRONOUS_FULL, 3 },
+		{ PP_JOURNAL_KEEP, PP_SYNCHRONOUS_FULL, 3 }, /* Of a new file. */
+		{ PP_JOURNAL_DELETE, PP_SYNCHRONOUS_NORMAL, 1 },
+	};
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){
+		.readers = 1, .journal = rows[row].journal, .synchronous = rows[row].synchronous });
+
+	for (enum pp_lane lane = PP_READ; lane <= PP_WRITE; lane++) {
+		CLEANUP(pp_release) struct pp_lease lease = { 0 };
+
+		acquire(f.pool, lane, &lease);
+		CHECK_INT(number(lease.db, "PRAGMA synchronous"), ==, rows[row].expected);
+	}
+}
+
 /* Which pool a file has is a matter of the file, and a memdb's of its name. */
 TEST(open, tells_files_and_memdbs_apart)
 {

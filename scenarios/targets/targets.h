@@ -27,6 +27,11 @@ extern const char *const points_names[PP_POINTS];
 bool points_of_wal(enum pp_point point);
 /* How often whoever writes for some 50 ms passes the point, and is not left waiting for it. */
 unsigned points_skip_max(enum pp_point point);
+/* As target's open; this project's pool with one reader and the smallest WAL, and with one thread
+ * without its keeper, whose work small_keep() does then: so all that happens can be repeated. */
+bool small_open(const struct harness_target *target, const struct harness_target_options *options,
+                void **ret_target, struct harness_failure *reterr_failure);
+void small_keep(const struct harness_target *target, void *opened);
 
 /* NULL-terminated; the first is the default. */
 extern const struct harness_target *const targets_all[];

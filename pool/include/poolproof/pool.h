@@ -213,7 +213,8 @@ enum pp_journal {
 };
 
 enum pp_synchronous {
-	PP_SYNCHRONOUS_FULL,  /* A commit that returned survives a power loss. */
+	PP_SYNCHRONOUS_FULL,  /* A commit that returned survives a power loss. (With a rollback
+	                       * journal that takes SQLite's EXTRA, and it is what is set.) */
 	PP_SYNCHRONOUS_NORMAL /* WAL: survives a crash of the process, not always a power loss. */
 };
 

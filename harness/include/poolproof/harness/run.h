@@ -30,15 +30,16 @@ struct argp_option;
 /* The options every scenario has, after reading. */
 struct harness_options {
 	uint64_t seed;
-	unsigned threads;               /* --threads N, 1..256 */
-	double seconds;                 /* --seconds S; 0 with --operations */
-	uint64_t operations_per_thread; /* --operations N */
-	double rate_per_s;              /* --rate N: open loop */
-	bool poisson;                   /* --poisson */
-	unsigned readers;               /* --readers N */
-	unsigned timeout_ms;            /* --timeout-ms N */
-	const char *synchronous;        /* --synchronous FULL|NORMAL */
-	const char *journal_mode;       /* --journal WAL|DELETE */
+	unsigned threads;                      /* --threads N, 1..256 */
+	double seconds;                        /* --seconds S; 0 with --operations */
+	uint64_t operations_per_thread;        /* --operations N */
+	double rate_per_s;                     /* --rate N: open loop */
+	bool poisson;                          /* --poisson */
+	unsigned readers;                      /* --readers N */
+	unsigned timeout_ms;                   /* --timeout-ms N */
+	const char *synchronous;               /* --synchronous FULL|NORMAL */
+	const char *journal_mode;              /* --journal WAL|DELETE */
+	bool synchronous_asked, journal_asked; /* Not the default, but given. */
 };
 
 struct harness_scenario {
@@ -72,6 +73,8 @@ const struct harness_options *harness_run_options(const struct harness_run *run)
 const struct harness_target *harness_run_target(const struct harness_run *run);
 /* A folder inside the run directory for databases; removed after PASS. */
 const char *harness_run_work(const struct harness_run *run);
+/* The chosen target, for a scenario that opens it itself, and not by harness_target_open(). */
+const struct harness_target *harness_run_target(const struct harness_run *run);
 
 /* Open the chosen target on path and close it again. From open on its gauges are sampled; close
  * records its numbers and its residue: what is left there is a FAIL of its own. */
