@@ -69,8 +69,6 @@ int harness_main(const struct harness_scenario *scenario,
                  const struct harness_target *const targets[], int argc, char **argv);
 
 const struct harness_options *harness_run_options(const struct harness_run *run);
-/* What --target has chosen. */
-const struct harness_target *harness_run_target(const struct harness_run *run);
 /* A folder inside the run directory for databases; removed after PASS. */
 const char *harness_run_work(const struct harness_run *run);
 /* The chosen target, for a scenario that opens it itself, and not by harness_target_open(). */
