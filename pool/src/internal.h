@@ -251,6 +251,8 @@ struct slot {
 	 * own, but a release asks whether it was warned of. Relaxed. */
 	atomic_uint_least64_t warned;
 	uint64_t interrupted, interrupted_ms;
+	/* The generation that is quarantined: where lanes exclude each other, nobody waits for it. */
+	atomic_uint_least64_t absent;
 	struct connection connection;
 };
 
