@@ -164,6 +164,7 @@ PP           := $(BUILD)/instrumented/poolproof
 GATE_SECONDS ?= 20
 PAIR_SECONDS ?= 10
 KILLS        ?= 100
+FAULT_ROUNDS ?= 1
 GATE_SEED    ?= $(shell date +%s)
 
 gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
@@ -172,8 +173,9 @@ gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
 	@$(MAKE) --no-print-directory VARIANT=valgrind all
 	@$(MAKE) --no-print-directory VARIANT=coverage all $(TESTS:$(B)/%=$(BUILD)/coverage/%)
 	@rm -rf $(GATE) && mkdir -p $(GATE)
-	@$(MAKE) --no-print-directory -j1 gate-load gate-pair gate-kill gate-leaks gate-coverage
-	@runs=$$(for run in load pair kill leaks coverage; do \
+	@$(MAKE) --no-print-directory -j1 gate-load gate-pair gate-kill gate-exhaustion \
+		gate-faults gate-leaks gate-coverage
+	@runs=$$(for run in load pair kill exhaustion exhaustion-delete faults leaks coverage; do \
 		[ ! -f $(GATE)/runs/$$run/run.json ] || echo $(GATE)/runs/$$run; done); \
 	$(PP) report --out $(BUILD)/report $$runs >/dev/null; \
 	$(PP) gate $$runs; echo $$? >$(GATE)/verdict
@@ -196,6 +198,16 @@ gate-pair:
 gate-kill:
 	@$(PP) run kill --threads 8 --kills $(KILLS) --seed $(GATE_SEED) \
 		--dir $(GATE)/runs/kill || echo "kill: exit code $$?"
+
+gate-exhaustion:
+	@$(PP) run exhaustion --threads 8 --rounds $(FAULT_ROUNDS) --seed $(GATE_SEED) \
+		--dir $(GATE)/runs/exhaustion || echo "exhaustion: exit code $$?"
+	@$(PP) run exhaustion --threads 8 --rounds $(FAULT_ROUNDS) --seed $(GATE_SEED) \
+		--journal DELETE --dir $(GATE)/runs/exhaustion-delete || echo "exhaustion-delete: exit code $$?"
+
+gate-faults:
+	@$(PP) run connection_faults --rounds $(FAULT_ROUNDS) --seed $(GATE_SEED) \
+		--dir $(GATE)/runs/faults || echo "faults: exit code $$?"
 
 gate-leaks:
 	@timeout 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
@@ -220,7 +232,7 @@ gate-coverage:
 	$(PP) pack-coverage --dir $(GATE)/runs/coverage \
 		$${failed:+--failed "failed, see $(GATE)/*.log:$$failed"} $(GATE)/coverage.json
 
-.PHONY: gate-load gate-pair gate-kill gate-leaks gate-coverage
+.PHONY: gate-load gate-pair gate-kill gate-exhaustion gate-faults gate-leaks gate-coverage
 
 check-all: ## Unit tests in all six variants
 	@for v in $(VARIANTS); do $(MAKE) --no-print-directory check VARIANT=$$v || exit 1; done
@@ -230,7 +242,8 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(MAKE) --no-print-directory check-all
 	@$(MAKE) --no-print-directory VARIANT=release all
 	@harness/test/hlog_oracle.sh $(BUILD)/release/harness-tests $(BUILD)/release
-	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=500
+	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=500 \
+		FAULT_ROUNDS=20
 	@$(BUILD)/release/poolproof run concurrent_load --threads 32 --seconds 60
 	@$(BUILD)/asan/poolproof run concurrent_load --seconds 60
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60
