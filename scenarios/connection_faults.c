@@ -188,6 +188,14 @@ static void reopen(struct trial *t)
 		subject_fail(&t->subject, "cannot be opened anew: %.200s", error.message);
 }
 
+static void change_once(void *context)
+{
+	struct trial *t = context;
+
+	t->subject.in_write = NULL;
+	t->fault->change(t);
+}
+
 /* The pool says that it has noticed; of others it is asked only that they lose nothing. */
 static void file_lost(struct trial *t)
 {
@@ -197,7 +205,12 @@ static void file_lost(struct trial *t)
 	bool well;
 
 	peer_do(s, "copy");
-	t->fault->change(t);
+	if (t->fault->in_transaction) {
+		s->in_write = change_once;
+		s->in_write_context = t;
+	} else {
+		t->fault->change(t);
+	}
 	well = trial_use(t, &f);
 	if (well && t->ours)
 		subject_fail(s, "a write was acknowledged into a file that is not at its path, or "
@@ -322,7 +335,8 @@ static void reopen_fails(struct trial *t)
 		.name = name_, .run = run_, __VA_ARGS__ \
 	}
 static const struct fault faults[] = {
-	FAULT("lock_shared", trial_lock_held, .what = "shared", .no_writes = IN_DELETE),
+	FAULT("lock_shared", trial_lock_held, .what = "shared", .no_writes = IN_DELETE,
+	      .unnoticed = true),
 	FAULT("lock_reserved", trial_lock_held, .what = "reserved", .no_writes = ALWAYS),
 	FAULT("lock_exclusive", trial_lock_held, .what = "exclusive", .no_writes = ALWAYS,
 	      .no_reads = IN_DELETE),
@@ -339,6 +353,10 @@ static const struct fault faults[] = {
 	FAULT("file_replaced", file_lost, .change = trial_file_replace),
 	FAULT("file_cut", file_lost, .change = trial_file_cut),
 	FAULT("file_read_only", file_lost, .change = trial_file_make_read_only),
+	FAULT("file_deleted_in_transaction", file_lost, .change = trial_file_delete,
+	      .in_transaction = true),
+	FAULT("file_replaced_in_transaction", file_lost, .change = trial_file_replace,
+	      .in_transaction = true),
 	FAULT("file_header_damaged", file_damaged, .change = trial_file_damage, .what = "header"),
 	FAULT("file_page_damaged", file_damaged, .change = trial_file_damage, .what = "page"),
 	FAULT("wal_deleted", wal_deleted, .wal_only = true),
@@ -395,6 +413,8 @@ static void run_one(struct harness_run *run, const struct fault *fault, bool wal
 				             f.text);
 		fault->run(&t);
 		sums->hit += t.hit;
+		if (t.ours && !t.hit && !fault->unnoticed)
+			harness_distrust(run, "%s, %s: nobody noticed", fault->name, how.journal);
 		sums->survived += subject_close(&t.subject);
 	}
 	harness_case_end(run);

@@ -260,6 +260,10 @@ static void run_one(struct harness_run *run, const struct want *want, unsigned r
 				     .identity = ours ? target_poolproof_identity : NULL },
 	                     &hit);
 	sums->hit += hit;
+	if (ours && !hit && want->greed != GREED_NONE)
+		harness_case_fail(run, "nobody was refused: what there is has no bound");
+	else if (ours && !hit)
+		harness_distrust(run, "%s: nobody met the shortage", name);
 	harness_case_end(run);
 }
 

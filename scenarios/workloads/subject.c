@@ -189,6 +189,8 @@ static bool write_row(struct harness_connection *connection, void *context,
 	well = harness_query(w->worker, connection, harness_log_insert, args, 3, NULL, NULL, f) &&
 	       harness_query(w->worker, connection, harness_log_count, NULL, 0, NULL, NULL, f);
 	let_go(w->subject, connection);
+	if (w->subject->in_write != NULL)
+		w->subject->in_write(w->subject->in_write_context);
 	return well;
 }
 

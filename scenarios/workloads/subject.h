@@ -40,6 +40,9 @@ struct subject {
 	atomic_uint next[HARNESS_ACK_THREADS]; /* Write of each thread. */
 	struct harness_worker worker;          /* For the body's own thread. */
 	atomic_bool failed;
+	/* Called when a write has been done and not yet committed. NULL: nothing. */
+	void (*in_write)(void *context);
+	void *in_write_context;
 
 	/* Nobody can promise to keep what is written now, into a file that is about to be put back
 	 * as it was. */

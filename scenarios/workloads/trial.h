@@ -39,7 +39,9 @@ struct fault {
 	/* Where its lock keeps a write, or a read, from being served. */
 	unsigned no_writes, no_reads;
 	void (*change)(struct trial *t); /* To the file. */
+	bool in_transaction;             /* ... after a write, before its commit. */
 	bool ours_only, wal_only;
+	bool unnoticed;       /* Nobody need notice. */
 	unsigned patience_ms; /* 0: the scenario's. */
 	unsigned lease_max_ms;
 };
