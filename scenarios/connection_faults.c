@@ -196,15 +196,19 @@ static void change_once(void *context)
 	t->fault->change(t);
 }
 
-/* The pool says that it has noticed; of others it is asked only that they lose nothing. */
+/* Another process may go on reading in the old one. The pool says that it has noticed; of others it
+ * is asked only that they lose nothing. */
 static void file_lost(struct trial *t)
 {
 	struct subject *s = &t->subject;
 	struct harness_failure f = { .kind = HARNESS_FAILURE_OTHER };
+	struct peer peer;
 	uint64_t since_ns;
 	bool well;
 
 	peer_do(s, "copy");
+	if (t->fault->what != NULL)
+		peer_start(s, &peer, t->fault->what, 0);
 	if (t->fault->in_transaction) {
 		s->in_write = change_once;
 		s->in_write_context = t;
@@ -221,6 +225,8 @@ static void file_lost(struct trial *t)
 	since_ns = subject_now_ns();
 	reopen(t);
 	trial_serves(t, since_ns);
+	if (t->fault->what != NULL)
+		peer_end(&peer);
 }
 
 static bool query(struct trial *t, enum harness_access access, const char *sql)
@@ -262,12 +268,17 @@ static void wal_deleted(struct trial *t)
 	struct harness_failure f;
 	char name[PATH_MAX + 8];
 	uint64_t since_ns;
+	bool well;
 
 	snprintf(name, sizeof name, "%s-wal", s->path);
 	unlink(name);
 	trial_use(t, &f);
 	query(t, HARNESS_WRITE, "CREATE TEMP TABLE scratch(x)");
-	trial_use(t, &f);
+	well = trial_use(t, &f);
+	/* Unless it has been opened anew by now. */
+	if (t->ours && (well ? !t->reopens : !is_told(t, TRIAL_FILE_CHANGED, &f)))
+		subject_fail(s, "a connection was opened without the WAL: %.300s",
+		             well ? "a write succeeded" : f.text);
 	since_ns = subject_now_ns();
 	reopen(t);
 	trial_serves(t, since_ns);
@@ -357,6 +368,8 @@ static const struct fault faults[] = {
 	      .in_transaction = true),
 	FAULT("file_replaced_in_transaction", file_lost, .change = trial_file_replace,
 	      .in_transaction = true),
+	FAULT("file_replaced_under_reader", file_lost, .change = trial_file_replace,
+	      .what = "shared"),
 	FAULT("file_header_damaged", file_damaged, .change = trial_file_damage, .what = "header"),
 	FAULT("file_page_damaged", file_damaged, .change = trial_file_damage, .what = "page"),
 	FAULT("wal_deleted", wal_deleted, .wal_only = true),

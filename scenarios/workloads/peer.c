@@ -22,6 +22,8 @@
 
 enum { BUSY_MS = 5000, PAGE_BYTES = 4096 };
 
+static const char copy_sql[] = "VACUUM INTO";
+
 static const struct job {
 	const char *what, *sql, *end;
 } jobs[] = {
@@ -30,7 +32,7 @@ static const struct job {
 	{ "exclusive", "BEGIN EXCLUSIVE", "COMMIT" },
 	{ "writer", "BEGIN IMMEDIATE; INSERT INTO peer SELECT x FROM filler", "ROLLBACK" },
 	{ "write", "INSERT INTO peer VALUES (1)", NULL },
-	{ "copy", "VACUUM INTO 'copy'", NULL },
+	{ "copy", copy_sql, NULL },
 	{ "header", NULL, NULL },
 	{ "page", NULL, NULL },
 };
@@ -55,18 +57,32 @@ static bool damage(const char *path, bool header)
 	return well;
 }
 
+/* With the same rows on other pages: what belongs to the one file would spoil the other. */
+static bool make_copy(sqlite3 *db, const char *path)
+{
+	char copy[PATH_MAX + 8], sql[PATH_MAX + 32];
+	sqlite3 *other = NULL;
+	bool well;
+
+	snprintf(copy, sizeof copy, "%s.copy", path);
+	snprintf(sql, sizeof sql, "VACUUM INTO '%s'", copy);
+	well = sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK &&
+	       sqlite3_open(copy, &other) == SQLITE_OK &&
+	       sqlite3_exec(other, "DELETE FROM filler; VACUUM", NULL, NULL, NULL) == SQLITE_OK;
+	sqlite3_close(other);
+	return well;
+}
+
 static bool run_sql(const struct job *job, const char *path, int hold_ms)
 {
 	struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
-	char copy[PATH_MAX + 32];
 	sqlite3 *db;
 	bool well;
 
-	snprintf(copy, sizeof copy, "VACUUM INTO '%s.copy'", path);
 	well = sqlite3_open(path, &db) == SQLITE_OK &&
 	       sqlite3_busy_timeout(db, BUSY_MS) == SQLITE_OK &&
-	       sqlite3_exec(db, strcmp(job->what, "copy") == 0 ? copy : job->sql, NULL, NULL,
-	                    NULL) == SQLITE_OK;
+	       (job->sql == copy_sql ? make_copy(db, path)
+	                             : sqlite3_exec(db, job->sql, NULL, NULL, NULL) == SQLITE_OK);
 	if (!well)
 		fprintf(stderr, "%s, %s: %s\n", job->what, path, sqlite3_errmsg(db));
 	if (well && job->end != NULL && write(STDOUT_FILENO, "", 1) == 1) {
