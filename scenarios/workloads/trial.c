@@ -1,4 +1,5 @@
-/* trial.c - locks of other processes, computations without an end, changes to the file. */
+/* trial.c - locks of other processes, computations without an end, a file that is lost or damaged.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "trial.h"
 
@@ -221,4 +222,95 @@ void trial_file_put_back(struct trial *t)
 		rename(t->copy, t->subject.path);
 	chmod(t->subject.path, 0644);
 	atomic_store(&t->subject.doomed, false);
+}
+
+static void change_once(void *context)
+{
+	struct trial *t = context;
+
+	t->subject.in_write = NULL;
+	t->fault->change(t);
+}
+
+void trial_file_lost(struct trial *t)
+{
+	struct subject *s = &t->subject;
+	struct harness_failure f = { .kind = HARNESS_FAILURE_OTHER };
+	struct peer peer;
+	uint64_t since_ns;
+	bool well;
+
+	peer_do(s, "copy");
+	if (t->fault->what != NULL)
+		peer_start(s, &peer, t->fault->what, 0);
+	if (t->fault->in_transaction) {
+		s->in_write = change_once;
+		s->in_write_context = t;
+	} else {
+		t->fault->change(t);
+	}
+	well = trial_use(t, &f);
+	if (well && t->ours)
+		subject_fail(s, "a write was acknowledged into a file that is not at its path, or "
+		                "cannot be written");
+	else if (t->ours && !t->is_told(t, TRIAL_FILE_CHANGED, &f))
+		subject_fail(s, "a write into a changed file was told: %.300s", f.text);
+	trial_file_put_back(t);
+	since_ns = subject_now_ns();
+	t->reopen(t);
+	trial_serves(t, since_ns);
+	if (t->fault->what != NULL)
+		peer_end(&peer);
+}
+
+static bool query(struct trial *t, enum harness_access access, const char *sql)
+{
+	struct subject *s = &t->subject;
+	struct harness_failure f;
+	struct harness_connection c;
+	bool well;
+
+	if (!subject_lend(&s->worker, s, access, &c, &f))
+		return false;
+	well = subject_sql(&s->worker, &c, sql, &f);
+	subject_give_back(&s->worker, s, &c);
+	return well;
+}
+
+void trial_file_damaged(struct trial *t)
+{
+	struct harness_failure f;
+	uint64_t since_ns;
+
+	peer_do(&t->subject, "copy");
+	atomic_store(&t->subject.doomed, true);
+	t->fault->change(t);
+	trial_use(t, &f);
+	t->hit |= !query(t, HARNESS_READ, "SELECT sum(length(x)) FROM filler");
+	trial_file_put_back(t);
+	since_ns = subject_now_ns();
+	t->reopen(t);
+	trial_serves(t, since_ns);
+}
+
+void trial_wal_deleted(struct trial *t)
+{
+	struct subject *s = &t->subject;
+	struct harness_failure f;
+	char name[PATH_MAX + 8];
+	uint64_t since_ns;
+	bool well;
+
+	snprintf(name, sizeof name, "%s-wal", s->path);
+	unlink(name);
+	trial_use(t, &f);
+	query(t, HARNESS_WRITE, "CREATE TEMP TABLE scratch(x)");
+	well = trial_use(t, &f);
+	/* Unless it has been opened anew by now. */
+	if (t->ours && (well ? !t->reopens : !t->is_told(t, TRIAL_FILE_CHANGED, &f)))
+		subject_fail(s, "a connection was opened without the WAL: %.300s",
+		             well ? "a write succeeded" : f.text);
+	since_ns = subject_now_ns();
+	t->reopen(t);
+	trial_serves(t, since_ns);
 }

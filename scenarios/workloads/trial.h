@@ -28,6 +28,9 @@ struct trial {
 	/* Whether a failure of the calling thread says what it should; ours only. */
 	bool (*is_told)(const struct trial *t, enum trial_reason reason,
 	                const struct harness_failure *f);
+	/* What is at the path now is to be served; nothing where that is the target's own affair.
+	 */
+	void (*reopen)(struct trial *t);
 };
 
 enum { IN_WAL = 1, IN_DELETE = 2, ALWAYS = IN_WAL | IN_DELETE };
@@ -60,6 +63,14 @@ void trial_lock_short(struct trial *t);   /* Nobody need notice. */
 void trial_lock_stopped(struct trial *t); /* Its holder goes on later, or is killed. */
 void trial_lock_upgrade(struct trial *t);
 void trial_query_stuck(struct trial *t);
+/* fault->change; another process may do fault->what in the old file meanwhile. The pool says that
+ * it has noticed; of others it is asked only that they lose nothing. */
+void trial_file_lost(struct trial *t);
+/* Nobody promises to notice; but what is read is whole, or it is refused. */
+void trial_file_damaged(struct trial *t);
+/* Those that have it open go on; who is opened in the place of another one would find none, and the
+ * pool says so. What is in it is not lost. */
+void trial_wal_deleted(struct trial *t);
 
 /* ... and change: */
 void trial_file_delete(struct trial *t);
