@@ -166,7 +166,10 @@ PAIR_SECONDS ?= 10
 KILLS        ?= 100
 TIMES        ?= 8
 STATES       ?= 100000
+FAULT_ROUNDS ?= 1
 GATE_SEED    ?= $(shell date +%s)
+
+GATE_STEPS   := load pair kill recovery exhaustion faults power leaks coverage
 
 gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
 	@rm -f $(GATE)/verdict $(BUILD)/report/junit.xml
@@ -174,9 +177,8 @@ gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
 	@$(MAKE) --no-print-directory VARIANT=valgrind all
 	@$(MAKE) --no-print-directory VARIANT=coverage all $(TESTS:$(B)/%=$(BUILD)/coverage/%)
 	@rm -rf $(GATE) && mkdir -p $(GATE)
-	@$(MAKE) --no-print-directory -j1 gate-load gate-pair gate-kill gate-recovery gate-power gate-leaks gate-coverage
-	@runs=$$(for run in load pair kill kill-delete recovery power leaks coverage; do \
-		[ ! -f $(GATE)/runs/$$run/run.json ] || echo $(GATE)/runs/$$run; done); \
+	@$(MAKE) --no-print-directory -j1 $(GATE_STEPS:%=gate-%)
+	@runs=$$(for run in $(GATE)/runs/*; do [ ! -f $$run/run.json ] || echo $$run; done); \
 	$(PP) report --out $(BUILD)/report $$runs >/dev/null; \
 	$(PP) gate $$runs; echo $$? >$(GATE)/verdict
 	@echo "report: $(BUILD)/report/index.html"; exit $$(cat $(GATE)/verdict)
@@ -209,6 +211,16 @@ gate-power:
 	@$(PP) run power_loss --threads 8 --states $(STATES) --seed $(GATE_SEED) \
 		--dir $(GATE)/runs/power || echo "power: exit code $$?"
 
+gate-exhaustion:
+	@$(PP) run exhaustion --threads 8 --rounds $(FAULT_ROUNDS) --seed $(GATE_SEED) \
+		--dir $(GATE)/runs/exhaustion || echo "exhaustion: exit code $$?"
+	@$(PP) run exhaustion --threads 8 --rounds $(FAULT_ROUNDS) --seed $(GATE_SEED) \
+		--journal DELETE --dir $(GATE)/runs/exhaustion-delete || echo "exhaustion-delete: exit code $$?"
+
+gate-faults:
+	@$(PP) run connection_faults --rounds $(FAULT_ROUNDS) --seed $(GATE_SEED) \
+		--dir $(GATE)/runs/faults || echo "faults: exit code $$?"
+
 gate-leaks:
 	@timeout 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
 		--records 500 --seed $(GATE_SEED) --dir $(GATE)/runs/leaks || echo "leaks: exit code $$?"
@@ -232,7 +244,7 @@ gate-coverage:
 	$(PP) pack-coverage --dir $(GATE)/runs/coverage \
 		$${failed:+--failed "failed, see $(GATE)/*.log:$$failed"} $(GATE)/coverage.json
 
-.PHONY: gate-load gate-pair gate-kill gate-recovery gate-power gate-leaks gate-coverage
+.PHONY: $(GATE_STEPS:%=gate-%)
 
 check-all: ## Unit tests in all six variants
 	@for v in $(VARIANTS); do $(MAKE) --no-print-directory check VARIANT=$$v || exit 1; done
@@ -242,7 +254,8 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(MAKE) --no-print-directory check-all
 	@$(MAKE) --no-print-directory VARIANT=release all
 	@harness/test/hlog_oracle.sh $(BUILD)/release/harness-tests $(BUILD)/release
-	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=10000 TIMES=100 STATES=5000000
+	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=10000 TIMES=100 STATES=5000000 \
+		FAULT_ROUNDS=20
 	@$(BUILD)/release/poolproof run concurrent_load --threads 32 --seconds 60
 	@$(BUILD)/asan/poolproof run concurrent_load --seconds 60
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60

@@ -29,6 +29,11 @@ const char *harness_run_work(const struct harness_run *run)
 	return run->work;
 }
 
+const struct harness_target *harness_run_target(const struct harness_run *run)
+{
+	return run->target;
+}
+
 uint64_t harness_heap_bytes(void)
 {
 	return heap_census();

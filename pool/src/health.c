@@ -7,8 +7,8 @@
  * While a connection has a file or its WAL open, its inode's number is not used again, so the
  * number says which file it is.
  *
- * pool->identity changes only while somebody holds both lanes and keep_mutex: who holds a slot or
- * keep_mutex may read it.
+ * pool->identity and which WAL is ours change only while somebody holds both lanes and keep_mutex:
+ * who holds a slot or keep_mutex may read them.
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
@@ -41,6 +41,11 @@ static bool stat_beside(const struct pp_pool *pool, const char *suffix, char *na
 	return stat(name, ret) == 0;
 }
 
+void health_forget_wal(struct pp_pool *pool)
+{
+	atomic_store_explicit(&pool->health.wal_inode, 0, memory_order_relaxed);
+}
+
 void health_init(struct pp_pool *pool)
 {
 	struct health *h = &pool->health;
@@ -48,7 +53,7 @@ void health_init(struct pp_pool *pool)
 	atomic_store_explicit(&h->file_bytes, 0, memory_order_relaxed);
 	atomic_store_explicit(&h->mode, 0, memory_order_relaxed);
 	h->wal_device = 0;
-	h->wal_inode = 0;
+	health_forget_wal(pool);
 	h->due_ms = 0;
 }
 
@@ -71,7 +76,7 @@ void health_note(struct pp_pool *pool)
 	if (!stat_beside(pool, "-wal", name, sizeof name, &wal))
 		wal = (struct stat){ 0 };
 	h->wal_device = wal.st_dev;
-	h->wal_inode = wal.st_ino;
+	atomic_store_explicit(&h->wal_inode, wal.st_ino, memory_order_relaxed);
 }
 
 void health_shrunk(struct pp_pool *pool, uint64_t bytes)
@@ -126,7 +131,20 @@ static bool is_cut(struct pp_pool *pool, sqlite3 *db, uint64_t known, uint64_t b
 	return rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB || rc == SQLITE_IOERR;
 }
 
-/* What has become of the file, in words. */
+/* Its WAL was deleted, or is another one: who has it open goes on with it and sees all that was
+ * committed; who opened the file now would not, and find the WAL's index wrong. */
+static bool wal_is_lost(const struct pp_pool *pool)
+{
+	uint64_t inode = atomic_load_explicit(&pool->health.wal_inode, memory_order_relaxed);
+	struct stat wal;
+	char name[PATH_MAX + 8];
+
+	return inode != 0 &&
+	       (!stat_beside(pool, "-wal", name, sizeof name, &wal) || wal.st_ino != inode);
+}
+
+/* What has become of the file, in words. db: of a connection to it; NULL: one is about to be
+ * opened. */
 static bool is_changed(struct pp_pool *pool, sqlite3 *db, char *what, size_t what_size)
 {
 	uint64_t known = atomic_load_explicit(&pool->health.file_bytes, memory_order_relaxed);
@@ -142,6 +160,8 @@ static bool is_changed(struct pp_pool *pool, sqlite3 *db, char *what, size_t wha
 	else if (db != NULL && is_cut(pool, db, known, (uint64_t)file.st_size))
 		snprintf(what, what_size, "cut from %ju to %ju bytes", (uintmax_t)known,
 		         (uintmax_t)file.st_size);
+	else if (db == NULL && wal_is_lost(pool))
+		snprintf(what, what_size, "robbed of its WAL");
 	else
 		return false;
 	return true;
@@ -209,12 +229,12 @@ static void wal_remove(struct pp_pool *pool)
 	char name[PATH_MAX + 8];
 
 	if (stat_beside(pool, "-wal", name, sizeof name, &wal) && wal.st_dev == h->wal_device &&
-	    wal.st_ino == h->wal_inode) {
+	    wal.st_ino == atomic_load_explicit(&h->wal_inode, memory_order_relaxed)) {
 		unlink(name);
 		stat_beside(pool, "-shm", name, sizeof name, &wal);
 		unlink(name);
 	}
-	h->wal_inode = 0;
+	health_forget_wal(pool);
 }
 
 void health_part(struct pp_pool *pool)
@@ -228,7 +248,7 @@ void health_part(struct pp_pool *pool)
 	ours = there && is_ours(pool, &file);
 	if (ours && !atomic_load(&pool->tripped))
 		return;
-	if (!ours)
+	if (!ours || wal_is_lost(pool))
 		complete_old_file(pool);
 	if (there && !ours)
 		wal_remove(pool);
@@ -294,6 +314,7 @@ static enum pp_status open_anew(struct pp_pool *pool, struct pp_deadline until,
 	POINT(REOPEN);
 	/* Whatever it may be now, it is right. */
 	atomic_store_explicit(&pool->health.mode, 0, memory_order_relaxed);
+	health_forget_wal(pool);
 	status = open_all(pool, until, error);
 	health_note(pool);
 	atomic_store(&pool->tripped, status != PP_OK);
@@ -395,7 +416,8 @@ static void check(struct pp_pool *pool)
 	if (pool->identity.memdb)
 		return;
 	if (pool->config.health == PP_HEALTH_FILE &&
-	    health_look(pool, pool->anchor.db, NULL) != PP_OK)
+	    (health_look(pool, pool->anchor.db, NULL) != PP_OK ||
+	     health_before_open(pool, NULL) != PP_OK))
 		return;
 	for (unsigned l = 0; l < LANES; l++)
 		for (unsigned i = lane_used(&pool->lanes[l]); i-- > 0;)

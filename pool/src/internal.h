@@ -251,6 +251,9 @@ struct slot {
 	 * own, but a release asks whether it was warned of. Relaxed. */
 	atomic_uint_least64_t warned;
 	uint64_t interrupted, interrupted_ms;
+	/* The generation that is quarantined: where lanes exclude each other, nobody waits for it.
+	 */
+	atomic_uint_least64_t absent;
 	struct connection connection;
 };
 
@@ -361,8 +364,8 @@ struct health {
 	atomic_uint_least64_t file_bytes; /* The largest size seen; may shrink by our own hand. */
 	atomic_uint mode;
 	dev_t wal_device; /* Of the WAL that belongs to the file; under keep_mutex. */
-	ino_t wal_inode;
-	uint64_t due_ms; /* The next check. */
+	atomic_uint_least64_t wal_inode; /* 0: none, or not known. */
+	uint64_t due_ms;                 /* The next check. */
 };
 
 /* wal.c */
@@ -642,6 +645,8 @@ uint64_t pool_bytes(struct pp_pool *pool);
 void health_init(struct pp_pool *pool);
 /* The file as it is now becomes the one that it should be. After opening; under keep_mutex. */
 void health_note(struct pp_pool *pool);
+/* It may soon be another one, and rightly. */
+void health_forget_wal(struct pp_pool *pool);
 /* A look at the file: PP_OK, or PP_FILE_CHANGED. Trips the pool, or has the keeper open it anew. A
  * stat() when all is well. The caller holds a slot or keep_mutex, and db, outside of a transaction:
  * it is asked where the file has become shorter. */

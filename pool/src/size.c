@@ -137,7 +137,9 @@ void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generatio
 	count(&pool->counters.quarantined);
 	POINT(QUARANTINE);
 	event_send(pool, PP_EVENT_QUARANTINED, slot, "%s", "");
-	group_abandon(pool, slot); /* Before one is opened, which may have to wait. */
+	atomic_store(&slot->absent, generation);
+	line_serve(pool, slot->connection.lane); /* The other lane, where the two have one line. */
+	group_abandon(pool, slot);               /* Before one is opened, which may have to wait. */
 	if (before == FATE_REPLACE)
 		line_give_back(pool, slot->successor, SLOT_IDLE);
 	else if (before == FATE_KEEP && size_add(pool, slot->connection.lane, &error) != PP_OK)

@@ -62,6 +62,7 @@ static enum pp_status exclusive_claim(struct pp_pool *pool, struct slot *writer,
 	if (atomic_load(&writer->fate) != FATE_QUARANTINED &&
 	    atomic_load(&pool->exclusive) == NULL) {
 		atomic_store_explicit(&pool->exclusive, writer, memory_order_relaxed);
+		health_forget_wal(pool); /* He may change the journal mode. */
 		status = PP_OK;
 	}
 	pthread_mutex_unlock(&pool->keep_mutex);

@@ -123,6 +123,42 @@ TEST_ROWS(reopen, wal_that_came_with_the_new_file_is_its_own, 2)
 }
 
 /* Nobody has noticed. */
+/* A connection that is opened beside the others would find no WAL where the index says that there
+ * is one, and so would each after it. What is committed is in the WAL that the others have open. */
+TEST_ROWS(reopen, saves_what_is_in_a_wal_that_was_deleted, 2)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close) struct fixture f = filled((struct pp_config){ 0 }, &diary);
+	struct pp_lease lease = { 0 }, second = { 0 };
+	struct pp_error error = { 0 };
+	char wal[128];
+
+	beside(&f, "a.db-wal", wal, sizeof wal);
+	CHECK_INT(write_one(f.pool, -2), ==, PP_OK);
+	CHECK_INT(unlink(wal), ==, 0);
+	CHECK_INT(write_one(f.pool, -3), ==, PP_OK); /* Those that have it open go on. */
+	if (row == 0) {
+		acquire(f.pool, PP_READ, &lease);
+		sql(lease.db, "PRAGMA cache_size = 17");
+		pp_release(&lease);
+		acquire(f.pool, PP_READ, &lease); /* The other one, that is open. */
+		CHECK_INT(pp_acquire(f.pool, PP_READ, PP_NO_WAIT, &second, &error), ==,
+		          PP_FILE_CHANGED);
+		pp_release(&lease);
+	} else {
+		clock_travel_ms(30100);
+		pp_keep(f.pool, NULL);
+	}
+	CHECK_INT(told(&diary, PP_EVENT_FILE_CHANGED), ==, 1);
+	CHECK_CONTAINS(diary.message[PP_EVENT_FILE_CHANGED], "robbed of its WAL");
+	CHECK_INT(write_one(f.pool, -4), ==, PP_FILE_CHANGED);
+	must(pp_reopen(f.pool, PP_NO_WAIT, &error), &error);
+	acquire(f.pool, PP_READ, &lease);
+	CHECK_INT(number(lease.db, "SELECT count(*) FROM t WHERE v < 0"), ==, 3);
+	pp_release(&lease);
+	CHECK_INT(write_one(f.pool, -5), ==, PP_OK);
+}
+
 TEST(reopen, closing_leaves_no_wal_to_another_file)
 {
 	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 2 }, NULL);

@@ -123,6 +123,34 @@ TEST_ROWS(watchdog, puts_another_in_the_place_of_one_that_does_not_come_back, 2)
 	CHECK_INT(stats(f.pool).read.connections + stats(f.pool).write.connections, ==, 2);
 }
 
+/* With a rollback journal the other lane waits for a lease too, but not for ever. */
+TEST_ROWS(watchdog, lets_the_other_lane_in_when_one_does_not_come_back, 2)
+{
+	enum pp_lane lane = row == 0 ? PP_READ : PP_WRITE, other = row == 0 ? PP_WRITE : PP_READ;
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1,
+	                                              .journal = PP_JOURNAL_DELETE,
+	                                              .lease_max_ms = 10000,
+	                                              .lease_grace_ms = 500 },
+	                          NULL);
+	struct pp_lease stuck = { 0 }, lease = { 0 };
+	struct pp_error error;
+
+	acquire_elsewhere(f.pool, lane, &stuck);
+	later(&f, 10500);
+	CHECK_INT(pp_acquire(f.pool, other, PP_NO_WAIT, &lease, NULL), ==, PP_TIMEOUT);
+	later(&f, 600);
+	CHECK_INT(stats(f.pool).quarantined, ==, 1);
+	must(pp_acquire(f.pool, other, PP_NO_WAIT, &lease, &error), &error);
+	CHECK_INT(number(lease.db, "SELECT count(*) FROM t"), ==, 0);
+	pp_release(&lease);
+	/* Back, it counts again. */
+	CHECK_INT(pp_release(&stuck), ==, PP_OK);
+	acquire_elsewhere(f.pool, lane, &stuck);
+	CHECK_INT(pp_acquire(f.pool, other, PP_NO_WAIT, &lease, NULL), ==, PP_TIMEOUT);
+	CHECK_INT(pp_release(&stuck), ==, PP_OK);
+}
+
 /* Only so many can be stuck; then it is told of, and those that are back serve again. */
 TEST(watchdog, runs_out_of_replacements)
 {

@@ -10,10 +10,24 @@
 
 enum { LEASES_MAX = 4 }; /* That one thread holds at a time. */
 
+void (*target_poolproof_adjust)(struct pp_config *config);
+
 static _Thread_local struct pp_lease leases[LEASES_MAX];
+static _Thread_local int last_status;
+
+int target_poolproof_status(void)
+{
+	return last_status;
+}
+
+const void *target_poolproof_identity(const struct harness_connection *connection)
+{
+	return ((const struct pp_lease *)connection->handle)->db;
+}
 
 static bool failed(const struct pp_error *error, struct harness_failure *f)
 {
+	last_status = (int)error->status;
 	f->code = error->sqlite_code;
 	switch (error->status) {
 	case PP_TIMEOUT:
@@ -64,6 +78,8 @@ static bool open_(const struct harness_target_options *o, void **ret, struct har
 	struct pp_pool *pool;
 	struct pp_error error;
 
+	if (target_poolproof_adjust != NULL)
+		target_poolproof_adjust(&config);
 	if (pp_open(&config, &pool, &error) != PP_OK)
 		return failed(&error, f);
 	*ret = pool;
@@ -118,6 +134,7 @@ static bool query(struct harness_connection *connection, const char *sql,
 
 	if (pp_prepare(connection->handle, sql, &stmt, &error) != PP_OK)
 		return failed(&error, f);
+	last_status = PP_SQLITE;
 	return sqlite_run(stmt, args, arg_count, on_row, context, f);
 }
 
@@ -165,10 +182,9 @@ static enum pp_status do_work(struct pp_lease *lease, void *context)
 static bool work_failed(const struct work *work, const struct pp_error *error,
                         struct harness_failure *f)
 {
+	failed(error, f);
 	if (work->body_failed && error->status == PP_ABORTED)
 		*f = work->failure;
-	else
-		failed(error, f);
 	return false;
 }
 
