@@ -80,6 +80,8 @@ static bool open_(const struct harness_target_options *o, void **ret, struct har
 	                       o->journal_mode, o->synchronous);
 	free(escaped);
 	pool->connections = ConnectionPool_new(pool->url);
+	/* Each asserts that it fits the other, whose default is 5 and 20. */
+	ConnectionPool_setInitialConnections(pool->connections, 1);
 	ConnectionPool_setMaxConnections(pool->connections, (int)o->readers + 1);
 	ConnectionPool_setInitialConnections(pool->connections, (int)o->readers + 1);
 	pool->timeout_ms = o->timeout_ms;
