@@ -107,21 +107,32 @@ static void hang(struct harness_run *run, pid_t child)
 	kill(child, SIGKILL);
 }
 
+/* ", in case '...'": where it was, if it was in one. */
+static void case_words(const struct shared *shared, char *ret_words, size_t size)
+{
+	ret_words[0] = '\0';
+	if (atomic_load(&shared->case_steps) % 2 == 1)
+		snprintf(ret_words, size, ", in case '%s'", shared->case_name);
+}
+
 static void ended(struct harness_run *run, int status, bool killed)
 {
 	struct shared *shared = run->shared;
+	char words[SHARED_CASE + 16];
 
 	if (killed || atomic_load(&shared->cannot) != 0)
 		return;
+	case_words(shared, words, sizeof words);
 	if (WIFSIGNALED(status)) {
-		verdict_add(run, VERDICT_FAIL, "crash: SIG%s%s", sigabbrev_np(WTERMSIG(status)),
+		verdict_add(run, VERDICT_FAIL, "crash: SIG%s%s%s", sigabbrev_np(WTERMSIG(status)),
+		            words,
 		            atomic_load(&shared->frame_count) > 0
 		                    ? "; its stack is in leaks/stacks.txt"
 		                    : "");
 		stacks_of_crash(run);
 	} else if (!atomic_load(&shared->complete)) {
-		verdict_add(run, VERDICT_FAIL, "the body ended the process with exit status %d",
-		            WEXITSTATUS(status));
+		verdict_add(run, VERDICT_FAIL, "the body ended the process with exit status %d%s",
+		            WEXITSTATUS(status), words);
 	} else if (WEXITSTATUS(status) != 0) {
 		verdict_add(run, VERDICT_FAIL,
 		            "exit status %d after everything was done: a sanitizer's or Valgrind's "
