@@ -43,7 +43,7 @@ SEES.harness/test      := -Iharness/include -Iharness/src
 SEES.harness/test/peers := -Iharness/include
 SEES.scenarios         := -Ipool/include -Iharness/include
 SEES.scenarios/targets   := -Ipool/include -Iharness/include
-SEES.scenarios/workloads := -Iharness/include
+SEES.scenarios/workloads := -Ipool/include -Iharness/include
 SEES.scenarios/peers   = -Iharness/include $(SEES.$(*F))
 SEES.libzdb           := -I/usr/include/zdb
 SEES.apr              := -I/usr/include/apr-1.0
@@ -164,6 +164,8 @@ PP           := $(BUILD)/instrumented/poolproof
 GATE_SECONDS ?= 20
 PAIR_SECONDS ?= 10
 KILLS        ?= 100
+ROUNDS       ?= 80
+WAIT_SECONDS ?= 3
 GATE_SEED    ?= $(shell date +%s)
 
 gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
@@ -172,8 +174,9 @@ gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
 	@$(MAKE) --no-print-directory VARIANT=valgrind all
 	@$(MAKE) --no-print-directory VARIANT=coverage all $(TESTS:$(B)/%=$(BUILD)/coverage/%)
 	@rm -rf $(GATE) && mkdir -p $(GATE)
-	@$(MAKE) --no-print-directory -j1 gate-load gate-pair gate-kill gate-leaks gate-coverage
-	@runs=$$(for run in load pair kill leaks coverage; do \
+	@$(MAKE) --no-print-directory -j1 gate-load gate-pair gate-kill gate-shutdown gate-starvation \
+		gate-leaks gate-coverage
+	@runs=$$(for run in load pair kill shutdown starvation leaks coverage; do \
 		[ ! -f $(GATE)/runs/$$run/run.json ] || echo $(GATE)/runs/$$run; done); \
 	$(PP) report --out $(BUILD)/report $$runs >/dev/null; \
 	$(PP) gate $$runs; echo $$? >$(GATE)/verdict
@@ -196,6 +199,14 @@ gate-pair:
 gate-kill:
 	@$(PP) run kill --threads 8 --kills $(KILLS) --seed $(GATE_SEED) \
 		--dir $(GATE)/runs/kill || echo "kill: exit code $$?"
+
+gate-shutdown:
+	@$(PP) run shutdown --threads 8 --rounds $(ROUNDS) --seed $(GATE_SEED) \
+		--dir $(GATE)/runs/shutdown || echo "shutdown: exit code $$?"
+
+gate-starvation:
+	@$(PP) run starvation --waiters 64 --seconds $(WAIT_SECONDS) --seed $(GATE_SEED) \
+		--dir $(GATE)/runs/starvation || echo "starvation: exit code $$?"
 
 gate-leaks:
 	@timeout 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
@@ -220,7 +231,7 @@ gate-coverage:
 	$(PP) pack-coverage --dir $(GATE)/runs/coverage \
 		$${failed:+--failed "failed, see $(GATE)/*.log:$$failed"} $(GATE)/coverage.json
 
-.PHONY: gate-load gate-pair gate-kill gate-leaks gate-coverage
+.PHONY: gate-load gate-pair gate-kill gate-shutdown gate-starvation gate-leaks gate-coverage
 
 check-all: ## Unit tests in all six variants
 	@for v in $(VARIANTS); do $(MAKE) --no-print-directory check VARIANT=$$v || exit 1; done
@@ -230,10 +241,15 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(MAKE) --no-print-directory check-all
 	@$(MAKE) --no-print-directory VARIANT=release all
 	@harness/test/hlog_oracle.sh $(BUILD)/release/harness-tests $(BUILD)/release
-	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=500
+	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=500 \
+		ROUNDS=2000 WAIT_SECONDS=60
 	@$(BUILD)/release/poolproof run concurrent_load --threads 32 --seconds 60
 	@$(BUILD)/asan/poolproof run concurrent_load --seconds 60
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60
+	@for v in asan tsan; do \
+		$(BUILD)/$$v/poolproof run shutdown --rounds 300 && \
+		$(BUILD)/$$v/poolproof run starvation --seconds 20 || exit 1; \
+	done
 
 ##@ Measure
 # Into build/bench/: raw.jsonl, report.json, index.html. The exit code is make's, 2 for whatever the
