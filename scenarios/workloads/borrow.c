@@ -67,7 +67,7 @@ void borrow_examine(struct harness_run *run, const char *path, const struct harn
 }
 
 /* The harness opens and closes what is not there. */
-unsigned borrow_descriptors(struct harness_run *run)
+void borrow_judge_descriptors(struct harness_run *run)
 {
 	const char *folder = harness_run_work(run);
 	char name[64], path[PATH_MAX];
@@ -81,7 +81,8 @@ unsigned borrow_descriptors(struct harness_run *run)
 		path[length > 0 ? length : 0] = '\0';
 		count += strncmp(path, folder, strlen(folder)) == 0;
 	}
-	return count;
+	if (count > 0)
+		harness_case_fail(run, "closed, and %u descriptors of its files are open", count);
 }
 
 /* --- Borrowers ---------------------------------------------------------------------------- */

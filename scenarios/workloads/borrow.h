@@ -20,8 +20,8 @@ void borrow_remove(const char *path);
  */
 void borrow_examine(struct harness_run *run, const char *path, const struct harness_acks *acks,
                     struct harness_ack_sums *sums);
-/* Open on files of the work folder. */
-unsigned borrow_descriptors(struct harness_run *run);
+/* Nothing of the work folder is open any more. */
+void borrow_judge_descriptors(struct harness_run *run);
 
 /*
  * The target is opened, threads borrow, and after a moment it is closed while some hold what they

@@ -24,7 +24,7 @@ struct closer {
 	struct closing *of;
 	pthread_t thread;
 	sem_t go;
-	unsigned delay_us;
+	unsigned delay_us, patience_ms;
 	enum pp_status status;
 	struct pp_closing left;
 };
