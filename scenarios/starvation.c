@@ -15,6 +15,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "targets/targets.h"
 #include "workloads/borrow.h"
+#include "workloads/handshake.h"
 #include "workloads/pins.h"
 #include "workloads/waiters.h"
 
@@ -269,6 +270,7 @@ static void body(struct harness_run *run)
 		return;
 	}
 	line(run, "line", true);
+	handshake_run(run, seconds_of(run) / 2);
 	pins_run(run);
 }
 
