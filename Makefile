@@ -43,7 +43,7 @@ SEES.harness/test      := -Iharness/include -Iharness/src
 SEES.harness/test/peers := -Iharness/include
 SEES.scenarios         := -Ipool/include -Iharness/include
 SEES.scenarios/targets   := -Ipool/include -Iharness/include
-SEES.scenarios/workloads := -Iharness/include
+SEES.scenarios/workloads := -Ipool/include -Iharness/include
 SEES.scenarios/peers   = -Iharness/include $(SEES.$(*F))
 SEES.libzdb           := -I/usr/include/zdb
 SEES.apr              := -I/usr/include/apr-1.0
@@ -167,9 +167,11 @@ KILLS        ?= 100
 TIMES        ?= 8
 STATES       ?= 100000
 FAULT_ROUNDS ?= 1
+ROUNDS       ?= 80
+WAIT_SECONDS ?= 3
 GATE_SEED    ?= $(shell date +%s)
 
-GATE_STEPS   := load pair kill recovery exhaustion faults power leaks coverage
+GATE_STEPS   := load pair kill recovery exhaustion faults shutdown starvation power leaks coverage
 
 gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
 	@rm -f $(GATE)/verdict $(BUILD)/report/junit.xml
@@ -221,6 +223,14 @@ gate-faults:
 	@$(PP) run connection_faults --rounds $(FAULT_ROUNDS) --seed $(GATE_SEED) \
 		--dir $(GATE)/runs/faults || echo "faults: exit code $$?"
 
+gate-shutdown:
+	@$(PP) run shutdown --threads 8 --rounds $(ROUNDS) --seed $(GATE_SEED) \
+		--dir $(GATE)/runs/shutdown || echo "shutdown: exit code $$?"
+
+gate-starvation:
+	@$(PP) run starvation --waiters 64 --seconds $(WAIT_SECONDS) --seed $(GATE_SEED) \
+		--dir $(GATE)/runs/starvation || echo "starvation: exit code $$?"
+
 gate-leaks:
 	@timeout 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
 		--records 500 --seed $(GATE_SEED) --dir $(GATE)/runs/leaks || echo "leaks: exit code $$?"
@@ -255,10 +265,14 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(MAKE) --no-print-directory VARIANT=release all
 	@harness/test/hlog_oracle.sh $(BUILD)/release/harness-tests $(BUILD)/release
 	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=10000 TIMES=100 STATES=5000000 \
-		FAULT_ROUNDS=20
+		FAULT_ROUNDS=20 ROUNDS=2000 WAIT_SECONDS=60
 	@$(BUILD)/release/poolproof run concurrent_load --threads 32 --seconds 60
 	@$(BUILD)/asan/poolproof run concurrent_load --seconds 60
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60
+	@for v in asan tsan; do \
+		$(BUILD)/$$v/poolproof run shutdown --rounds 300 && \
+		$(BUILD)/$$v/poolproof run starvation --seconds 20 || exit 1; \
+	done
 
 ##@ Measure
 # Into build/bench/: raw.jsonl, report.json, index.html. The exit code is make's, 2 for whatever the

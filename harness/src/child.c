@@ -24,6 +24,21 @@ const struct harness_target *harness_run_target(const struct harness_run *run)
 	return run->target;
 }
 
+struct harness_target_options harness_run_target_options(const struct harness_run *run,
+                                                         const char *path)
+{
+	const struct harness_options *o = &run->options;
+
+	return (struct harness_target_options){
+		.path = path,
+		.threads = o->threads,
+		.readers = o->readers,
+		.timeout_ms = o->timeout_ms,
+		.synchronous = o->synchronous,
+		.journal_mode = o->journal_mode,
+	};
+}
+
 const char *harness_run_work(const struct harness_run *run)
 {
 	return run->work;
@@ -68,16 +83,8 @@ static void leave_target(struct harness_run *run)
 
 bool harness_target_open(struct harness_run *run, const char *path)
 {
-	const struct harness_options *o = &run->options;
 	struct harness_failure failure = { .kind = HARNESS_FAILURE_OTHER };
-	struct harness_target_options options = {
-		.path = run->target_path,
-		.threads = o->threads,
-		.readers = o->readers,
-		.timeout_ms = o->timeout_ms,
-		.synchronous = o->synchronous,
-		.journal_mode = o->journal_mode,
-	};
+	struct harness_target_options options = harness_run_target_options(run, run->target_path);
 
 	if (run->target_opened)
 		harness_cannot(run, "%s: opened twice by the scenario; close it first", path);

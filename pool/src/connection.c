@@ -109,12 +109,14 @@ enum pp_status connection_stopped(struct connection *c, const char *doing, struc
 {
 	static const enum pp_status statuses[] = { [STOP_CANCELLED] = PP_CANCELLED,
 		                                   [STOP_DEADLINE] = PP_TIMEOUT,
-		                                   [STOP_INTERRUPTED] = PP_TIMEOUT };
+		                                   [STOP_INTERRUPTED] = PP_TIMEOUT,
+		                                   [STOP_CLOSED] = PP_CLOSED };
 	static const char *const words[] = {
 		[STOP_CANCELLED] = "its token was cancelled",
 		[STOP_DEADLINE] = "the deadline passed",
 		[STOP_INTERRUPTED] = "interrupted by the pool: the lease was held too long, kept "
-				     "the WAL from being cleared, or the pool closes"
+				     "the WAL from being cleared, or the pool closes",
+		[STOP_CLOSED] = "pp_close() was called"
 	};
 
 	if (c->stopped == STOP_CANCELLED)
@@ -146,7 +148,7 @@ static int on_progress(void *context)
 }
 
 /* Other processes' locks. SQLite's own handler waits longer the longer one has waited. Upkeep's own
- * connection waits for nobody once the pool closes. */
+ * connection, and one that is being opened, wait for nobody once the pool closes. */
 static int on_busy(void *context, int calls)
 {
 	struct connection *c = context;
@@ -157,8 +159,10 @@ static int on_busy(void *context, int calls)
 	until = c->busy_until_ns < c->deadline_ns ? c->busy_until_ns : c->deadline_ns;
 	if (now >= until || connection_stop(c, now) != STOP_NOT)
 		return 0;
-	if (!c->lent && atomic_load(&c->pool->keeper.stopping))
+	if (!c->lent && atomic_load(&c->pool->keeper.stopping)) {
+		c->stopped = STOP_CLOSED;
 		return 0;
+	}
 	interval = c->has_turn ? TURN_INTERVAL_NS : BUSY_INTERVAL_NS;
 	clock_sleep_ns(until - now < interval ? until - now : interval);
 	return 1;

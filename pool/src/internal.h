@@ -82,7 +82,7 @@ struct statements {
 typedef uint64_t handle_chunk __attribute__((vector_size(16)));
 
 /* Why what runs on a connection was stopped. */
-enum stop { STOP_NOT, STOP_CANCELLED, STOP_DEADLINE, STOP_INTERRUPTED };
+enum stop { STOP_NOT, STOP_CANCELLED, STOP_DEADLINE, STOP_INTERRUPTED, STOP_CLOSED };
 
 typedef int authorizer_fn(void *context, int action, const char *first, const char *second,
                           const char *database, const char *trigger);

@@ -396,28 +396,40 @@ static enum pp_status registered_add(struct pp_pool *pool, struct registered *te
 	return status;
 }
 
+static enum pp_status registered_new(struct pp_pool *pool, const char *sql, unsigned *ret_id)
+{
+	struct account *before = account_enter(pool->account);
+	struct registered *text = sqlite3_malloc64(sizeof *text + strlen(sql) + 1);
+	enum pp_status status;
+
+	account_enter(before);
+	if (text == NULL)
+		return PP_NOMEM;
+	text->hash = hash_of(sql);
+	strcpy(text->sql, sql);
+	status = registered_add(pool, text, ret_id);
+	if (status != PP_OK || pool->registered[*ret_id - 1] != text)
+		sqlite3_free(text);
+	return status;
+}
+
+/* The closer waits for who is inside. Who comes later does not touch what is being freed. */
 enum pp_status pp_statement_register(struct pp_pool *pool, const char *sql, unsigned *ret_id,
                                      struct pp_error *error)
 {
 	static const char doing[] = "register a statement";
-	struct account *before;
-	struct registered *text;
-	enum pp_status status;
+	enum pp_status status = PP_CLOSED;
 	unsigned id;
 
 	assert(sql != NULL && ret_id != NULL);
 	if (pool_forked(pool))
 		return error_set(error, PP_FORKED, doing, "open a pool in this process");
-	before = account_enter(pool->account);
-	text = sqlite3_malloc64(sizeof *text + strlen(sql) + 1);
-	account_enter(before);
-	if (text == NULL)
-		return error_set(error, PP_NOMEM, doing, "no memory for its text");
-	text->hash = hash_of(sql);
-	strcpy(text->sql, sql);
-	status = registered_add(pool, text, &id);
-	if (status != PP_OK || pool->registered[id - 1] != text)
-		sqlite3_free(text);
+	group_enter(pool);
+	if (!atomic_load(&pool->group.closing))
+		status = registered_new(pool, sql, &id);
+	group_exit(pool);
+	if (status == PP_NOMEM)
+		return error_set(error, status, doing, "no memory for its text");
 	if (status == PP_CLOSED)
 		return error_set(error, status, doing, "pp_close() was called");
 	if (status != PP_OK)

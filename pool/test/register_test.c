@@ -407,6 +407,50 @@ TEST(register, by_many_threads_gives_one_number_a_text)
 			CHECK_INT(registrars[t].ids[i], ==, i + 1);
 }
 
+struct latecomer {
+	struct pp_pool *pool;
+	atomic_uint refused;
+	atomic_bool over;
+};
+
+static void *register_late(void *context)
+{
+	struct latecomer *l = context;
+	unsigned id;
+
+	while (!atomic_load(&l->over)) {
+		CHECK_INT(pp_statement_register(l->pool, "SELECT 1", &id, NULL), ==, PP_CLOSED);
+		atomic_fetch_add(&l->refused, 1);
+	}
+	return NULL;
+}
+
+/* Who comes while the pool closes is refused, and looks at nothing that is being freed. */
+TEST(register, while_the_pool_closes_is_refused)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct latecomer l = { .pool = f.pool };
+	struct pp_closing closing;
+	struct pp_lease lease = { 0 };
+	char text[32];
+	pthread_t thread;
+
+	for (unsigned i = 1; i <= TEXTS; i++) {
+		snprintf(text, sizeof text, "SELECT %u", i);
+		registered(f.pool, text);
+	}
+	acquire(f.pool, PP_READ, &lease);
+	CHECK_INT(pp_close(f.pool, PP_NO_WAIT, NULL), ==, PP_LEASED);
+	thread = thread_start(register_late, &l);
+	WAIT_FOR(atomic_load(&l.refused) > 0);
+	pp_release(&lease);
+	CHECK_INT(pp_close(f.pool, pp_in_ms(60000), &closing), ==, PP_OK);
+	f.pool = NULL;
+	atomic_store(&l.over, true);
+	pthread_join(thread, NULL);
+	CHECK_INT(closing.residue_bytes, ==, 0);
+}
+
 /* Every allocation fails once: what could not be had is said, and the next call has it. Only the
  * table of numbers is done without. */
 TEST(register, without_memory_says_so)

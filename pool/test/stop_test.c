@@ -269,6 +269,38 @@ TEST(close, interrupts_what_would_keep_it_past_its_deadline)
 	CHECK_STR(diary.message[PP_EVENT_INTERRUPTED], "the pool closes");
 }
 
+static void *add_a_reader(void *context)
+{
+	struct waiter_test *w = context;
+
+	w->status = pp_resize(w->pool, 2, 2, &w->error);
+	return NULL;
+}
+
+/* It waits for a lock of somebody else's, and gives that up because the pool closes: the reason is
+ * that, and not the lock. */
+TEST(close, is_told_to_who_opens_a_connection)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .journal = PP_JOURNAL_DELETE });
+	struct waiter_test w = { .pool = f.pool };
+	uint64_t opened = stats(f.pool).opened;
+	pthread_t thread;
+	sqlite3 *other;
+
+	CHECK_INT(sqlite3_open(f.path, &other), ==, SQLITE_OK);
+	sql(other, "BEGIN EXCLUSIVE");
+	thread = thread_start(add_a_reader, &w);
+	WAIT_FOR(stats(f.pool).opened == opened + 1);
+	CHECK_INT(pp_close(f.pool, pp_in_ms(60000), NULL), ==, PP_OK);
+	f.pool = NULL;
+	pthread_join(thread, NULL);
+	CHECK_INT(w.status, ==, PP_CLOSED);
+	CHECK_CONTAINS(w.error.message, "pp_close");
+	sqlite3_close(other);
+}
+
 TEST(close, of_a_suspended_pool_works)
 {
 	CLEANUP(fixture_remove) struct fixture f = fixture_open(2);

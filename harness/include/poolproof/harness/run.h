@@ -69,6 +69,12 @@ int harness_main(const struct harness_scenario *scenario,
                  const struct harness_target *const targets[], int argc, char **argv);
 
 const struct harness_options *harness_run_options(const struct harness_run *run);
+/* The chosen target, and with what to open it, for a body that opens and closes it itself, in the
+ * middle of its load: it is not sampled then, and its residue is the body's to judge. path must
+ * live as long as the options. */
+const struct harness_target *harness_run_target(const struct harness_run *run);
+struct harness_target_options harness_run_target_options(const struct harness_run *run,
+                                                         const char *path);
 /* A folder inside the run directory for databases; removed after PASS. */
 const char *harness_run_work(const struct harness_run *run);
 /* The chosen target, for a scenario that opens it itself, and not by harness_target_open(). */
