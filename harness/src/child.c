@@ -44,11 +44,6 @@ const char *harness_run_work(const struct harness_run *run)
 	return run->work;
 }
 
-const struct harness_target *harness_run_target(const struct harness_run *run)
-{
-	return run->target;
-}
-
 uint64_t harness_heap_bytes(void)
 {
 	return heap_census();

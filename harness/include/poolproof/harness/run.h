@@ -77,11 +77,7 @@ struct harness_target_options harness_run_target_options(const struct harness_ru
                                                          const char *path);
 /* A folder inside the run directory for databases; removed after PASS. */
 const char *harness_run_work(const struct harness_run *run);
-/* The chosen target, for a scenario that opens it itself, and not by harness_target_open(). */
-const struct harness_target *harness_run_target(const struct harness_run *run);
 
-/* The chosen target, set up: for a scenario that opens it by itself, with options of its own. */
-const struct harness_target *harness_run_target(const struct harness_run *run);
 /* Open the chosen target on path and close it again. From open on its gauges are sampled; close
  * records its numbers and its residue: what is left there is a FAIL of its own. */
 bool harness_target_open(struct harness_run *run, const char *path);
