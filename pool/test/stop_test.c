@@ -116,6 +116,30 @@ static void *transact_endless(void *context)
 	return NULL;
 }
 
+/* Whether a virtual table may have the statement is asked of a large schema. */
+TEST(token, does_not_stop_what_the_release_does)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_token token = { 0 };
+	struct pp_lease lease = { 0 };
+	sqlite3_stmt *left;
+	char text[64];
+
+	must(pp_acquire(f.pool, PP_WRITE, pp_with_token(PP_FOREVER, &token), &lease, NULL), NULL);
+	sql(lease.db, "BEGIN; CREATE VIRTUAL TABLE v USING rtree(id, x, y)");
+	for (unsigned i = 0; i < 500; i++) {
+		snprintf(text, sizeof text, "CREATE TABLE x%u(a)", i);
+		sql(lease.db, text);
+	}
+	sql(lease.db, "COMMIT");
+	CHECK_INT(sqlite3_prepare_v2(lease.db, "SELECT a FROM 'main'.x0", -1, &left, NULL), ==,
+	          SQLITE_OK);
+	pp_cancel(&token);
+	pp_release(&lease);
+	CHECK_INT(stats(f.pool).retired, ==, 0);
+	sqlite3_finalize(left);
+}
+
 TEST(token, rolls_a_transaction_back)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open(1);

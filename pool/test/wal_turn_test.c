@@ -7,23 +7,28 @@
 
 /* In place of SQLite's, so that somebody can have written meanwhile: as his commit's hook says it.
  */
-static struct pp_pool *written_meanwhile;
+static struct pp_pool *_Atomic written_meanwhile;
 /* Or so that it fails before it knows how many pages there are. */
-static bool fails_early;
+static atomic_bool fails_early;
 
 int sqlite3_wal_checkpoint_v2(sqlite3 *db, const char *name, int mode, int *pages, int *copied)
 {
-	static int (*real)(sqlite3 *, const char *, int, int *, int *);
+	static int (*_Atomic real)(sqlite3 *, const char *, int, int *, int *);
+	struct pp_pool *pool;
+	void *found;
 	int rc;
 
-	if (real == NULL)
-		*(void **)&real = dlsym(RTLD_NEXT, "sqlite3_wal_checkpoint_v2");
+	if (real == NULL) { /* Several pools' keepers may come here at once. */
+		found = dlsym(RTLD_NEXT, "sqlite3_wal_checkpoint_v2");
+		atomic_store(&real,
+		             *(int (**)(sqlite3 *, const char *, int, int *, int *)) & found);
+	}
 	if (fails_early)
 		return SQLITE_IOERR;
 	rc = real(db, name, mode, pages, copied);
-	if (written_meanwhile != NULL)
-		atomic_store(&written_meanwhile->wal.pages, (uint64_t)*copied + 1);
-	written_meanwhile = NULL;
+	pool = atomic_exchange(&written_meanwhile, NULL);
+	if (pool != NULL)
+		atomic_store(&pool->wal.pages, (uint64_t)*copied + 1);
 	return rc;
 }
 

@@ -476,6 +476,27 @@ TEST(write, shows_in_the_metrics)
 	CHECK_INT(h.count, ==, 3);
 }
 
+static enum pp_status let_an_hour_pass(struct pp_lease *lease, void *context)
+{
+	clock_travel_ms(3600000);
+	return run_sql(lease, context);
+}
+
+/* The second has waited for the first one's callback, and not in the line. */
+TEST(write, shows_how_long_one_waited_for_his_turn_in_a_group)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct call calls[2] = { { .work = let_an_hour_pass } };
+	struct pp_lane_stats s;
+
+	calls_group(&f, calls, 2, false);
+	must(calls[0].status, &calls[0].error);
+	must(calls[1].status, &calls[1].error);
+	s = stats(f.pool).write;
+	CHECK_INT(s.wait_ns_max / 1000000, >=, 3600000);
+	CHECK_INT(s.wait_ns_total, >=, s.wait_ns_max);
+}
+
 static const struct {
 	const char *what, *says;
 } flaws[] = {

@@ -116,6 +116,44 @@ TEST(waiting, past_the_end_of_the_line_is_refused)
 	CHECK_INT(rows_in(f.pool), ==, 3);
 }
 
+static atomic_bool holding, let_go;
+
+static enum pp_status hold_on(struct pp_lease *lease, void *context)
+{
+	atomic_store(&holding, true);
+	WAIT_FOR(atomic_load(&let_go));
+	return run_sql(lease, context);
+}
+
+static void *close_patiently(void *pool)
+{
+	CHECK_INT(pp_close(pool, PP_FOREVER, NULL), ==, PP_OK);
+	return NULL;
+}
+
+/* Who runs is waited for by the closer; who only waits is told at once. */
+TEST(waiting, ends_with_the_pool_while_another_runs)
+{
+	CLEANUP(fixture_remove) struct fixture f = fixture_open(1);
+	struct call calls[2] = { { .work = hold_on } };
+	pthread_t closer;
+
+	for (unsigned i = 0; i < 2; i++) {
+		calls[i].pool = f.pool;
+		calls[i].options.deadline = PP_FOREVER;
+		call_start(&calls[i]);
+		WAIT_FOR(i == 0 ? atomic_load(&holding) : stats(f.pool).write.waiting == 1);
+	}
+	closer = thread_start(close_patiently, f.pool);
+	pthread_join(calls[1].thread, NULL);
+	CHECK_INT(calls[1].status, ==, PP_CLOSED);
+	CHECK_INT(calls[1].runs, ==, 0);
+	atomic_store(&let_go, true);
+	pthread_join(calls[0].thread, NULL);
+	must(calls[0].status, &calls[0].error);
+	pthread_join(closer, NULL);
+}
+
 TEST(waiting, ends_with_the_pool)
 {
 	CLEANUP(fixture_remove) struct fixture f = fixture_open(1);
