@@ -328,6 +328,7 @@ static void run_one(struct harness_run *run, const struct fault *fault, bool wal
 	next = &t;
 	sums->injected++;
 	if (subject_open(&t.subject, run, &how)) {
+		trial_be_patient(&t);
 		snprintf(t.copy, sizeof t.copy, "%s.copy", t.subject.path);
 		for (int64_t writes = trial_draw(&t, 1, 9); writes > 0; writes--)
 			if (!subject_write(&t.subject.worker, &t.subject, &f))

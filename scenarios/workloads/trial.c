@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PAGE_BYTES = 4096 };
+enum { PAGE_BYTES = 4096, LATENESS_MS = 500 }; /* harness_lateness_ns(), where nothing is slow. */
 
 int64_t trial_draw(struct trial *t, int64_t low, int64_t high)
 {
@@ -21,14 +21,17 @@ int64_t trial_draw(struct trial *t, int64_t low, int64_t high)
 	return drawn;
 }
 
+void trial_be_patient(struct trial *t)
+{
+	t->subject.worker.timeout_ns = harness_lateness_ns() / LATENESS_MS * TRIAL_LONG_MS;
+}
+
 void trial_serves(struct trial *t, uint64_t since_ns)
 {
 	struct subject *s = &t->subject;
 
-	s->worker.timeout_ns = TRIAL_LONG_MS * UINT64_C(1000000);
 	if (subject_serves(s, t->tag, since_ns))
 		harness_case_note(s->run, "serves again");
-	s->worker.timeout_ns = s->options.patience_ns;
 }
 
 bool trial_use(struct trial *t, struct harness_failure *f)
@@ -51,8 +54,12 @@ static void attempt(struct trial *t, const char *what,
 {
 	struct subject *s = &t->subject;
 	struct harness_failure f = { .kind = HARNESS_FAILURE_OTHER };
-	bool well = call(&s->worker, s, &f);
+	bool well;
 
+	if (blocked)
+		s->worker.timeout_ns = s->options.patience_ns;
+	well = call(&s->worker, s, &f);
+	trial_be_patient(t);
 	t->hit |= !well;
 	harness_case_note(s->run, "a %s is %s", what, well ? "served" : "refused");
 	if (well == blocked)
@@ -177,9 +184,12 @@ void trial_query_stuck(struct trial *t)
 	struct harness_failure f = { .kind = HARNESS_FAILURE_OTHER };
 	enum harness_access access = trial_draw(t, 0, 1) == 1 ? HARNESS_WRITE : HARNESS_READ;
 	uint64_t asked = subject_now_ns();
-	bool well = harness_transact(&s->worker, access, compute, t, &f);
+	bool well;
 
+	s->worker.timeout_ns = s->options.patience_ns;
+	well = harness_transact(&s->worker, access, compute, t, &f);
 	subject_judge_time(s, asked, s->worker.timeout_ns, well);
+	trial_be_patient(t);
 	t->hit = !well;
 	if (t->ours && (well || !t->is_told(t, TRIAL_LATE, &f)))
 		subject_fail(s, "a query that never ends was told: %.300s", f.text);

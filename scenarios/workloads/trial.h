@@ -51,6 +51,9 @@ struct fault {
 
 /* Into the digest of what the case chose. */
 int64_t trial_draw(struct trial *t, int64_t low, int64_t high);
+/* From here on nobody is to be refused for his deadline: TRIAL_LONG_MS, times the slowness of the
+ * variant. */
+void trial_be_patient(struct trial *t);
 /* All is right again since since_ns. */
 void trial_serves(struct trial *t, uint64_t since_ns);
 /* A write and a read; false: the write failed. */
