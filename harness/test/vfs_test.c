@@ -36,9 +36,14 @@ static void truncated(unsigned file, sqlite3_int64 size)
 	seen.truncated++;
 }
 
-static void synced(unsigned file)
+static uint64_t syncing(unsigned file)
 {
-	(void)file;
+	return 100 + file;
+}
+
+static void synced(unsigned file, uint64_t since)
+{
+	CHECK_INT(since, ==, 100 + file);
 	seen.synced++;
 }
 
@@ -48,7 +53,8 @@ static void deleted(const char *name, bool sync)
 	seen.deleted++;
 }
 
-static const struct vfs_watch everything = { opened, written, truncated, synced, deleted };
+static const struct vfs_watch everything = { opened,  written, truncated,
+	                                     syncing, synced,  deleted };
 
 static void write_rows(const struct database *d, const char *vfs)
 {
