@@ -113,7 +113,7 @@ static void space_fails(struct shortage *s)
 static void faults_end(struct shortage *s)
 {
 	(void)s;
-	harness_fault_disarm();
+	harness_fault_disarm_everybodys();
 }
 
 static struct rlimit limit_before;

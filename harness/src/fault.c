@@ -44,7 +44,7 @@ struct armed {
 
 static _Thread_local struct mine {
 	unsigned count;
-	bool everybodys; /* This thread has armed these, too. */
+	unsigned round; /* Of everybody's, which this thread has armed; 0: none. */
 	struct armed faults[HARNESS_FAULTS_MAX];
 } mine;
 
@@ -53,6 +53,7 @@ static _Thread_local struct mine {
 static struct {
 	_Atomic uint64_t entered; /* Plans << COUNT_SHIFT | visits. */
 	_Atomic uint64_t left;
+	atomic_uint round; /* How often they were armed: who arms again and who disarms may differ. */
 	struct shared_plan {
 		struct armed armed;
 		struct harness_fault copy; /* The caller's is his again before a late visit. */
@@ -120,11 +121,17 @@ static void arm_for_everybody(struct shared_plan *p, struct harness_fault *plan)
 	atomic_store_explicit(&p->benign, 0, memory_order_relaxed);
 }
 
+static bool has_armed_everybodys(void)
+{
+	return mine.round != 0 && mine.round == atomic_load(&everybody.round) &&
+	       atomic_load(&everybody.entered) >> COUNT_SHIFT != 0;
+}
+
 void harness_fault_arm(struct harness_fault faults[], unsigned count)
 {
 	uint64_t shared = 0;
 
-	assert(mine.count == 0 && !mine.everybodys && count <= HARNESS_FAULTS_MAX);
+	assert(mine.count == 0 && !has_armed_everybodys() && count <= HARNESS_FAULTS_MAX);
 	for (unsigned i = 0; i < count; i++) {
 		struct harness_fault *f = &faults[i];
 
@@ -137,12 +144,12 @@ void harness_fault_arm(struct harness_fault faults[], unsigned count)
 	}
 	if (shared == 0)
 		return;
-	mine.everybodys = true;
+	mine.round = atomic_fetch_add(&everybody.round, 1) + 1;
 	atomic_store_explicit(&everybody.left, 0, memory_order_relaxed);
 	atomic_store_explicit(&everybody.entered, shared << COUNT_SHIFT, memory_order_release);
 }
 
-static void disarm_everybody(void)
+void harness_fault_disarm_everybodys(void)
 {
 	uint64_t entered = atomic_exchange_explicit(&everybody.entered, 0, memory_order_relaxed);
 	uint64_t visits = entered & ((UINT64_C(1) << COUNT_SHIFT) - 1);
@@ -164,9 +171,8 @@ static void disarm_everybody(void)
 void harness_fault_disarm(void)
 {
 	mine.count = 0;
-	if (mine.everybodys)
-		disarm_everybody();
-	mine.everybodys = false;
+	if (has_armed_everybodys())
+		harness_fault_disarm_everybodys();
 }
 
 static bool is_due(const struct harness_fault *plan, uint64_t visit)

@@ -202,6 +202,31 @@ TEST(fault, kills_the_process)
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
+static void *disarm_everybodys(void *unused)
+{
+	harness_fault_disarm_everybodys();
+	return unused;
+}
+
+/* A load in which one thread begins a shortage and another one ends it. */
+TEST(fault, for_everybody_is_taken_back_by_anybody)
+{
+	struct harness_fault plan = { .place = "test.a", .any_thread = true, .times = UINT64_MAX };
+	unsigned a = harness_fault_place("test.a");
+	pthread_t thread;
+
+	harness_fault_arm(&plan, 1);
+	CHECK_INT(harness_fault_visit(a), ==, EIO);
+	CHECK_INT(pthread_create(&thread, NULL, disarm_everybodys, NULL), ==, 0);
+	pthread_join(thread, NULL);
+	CHECK_INT(harness_fault_visit(a), ==, 0);
+	CHECK_INT(plan.hits, ==, 1);
+	harness_fault_disarm(); /* Of its own there is nothing left. */
+	harness_fault_arm(&plan, 1);
+	harness_fault_disarm();
+	CHECK_INT(harness_fault_visit(a), ==, 0);
+}
+
 static void arm_nowhere(void)
 {
 	struct harness_fault plan = { .place = "test.nowhere" };

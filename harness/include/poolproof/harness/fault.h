@@ -73,6 +73,8 @@ const char *harness_fault_place_name(unsigned place);
 void harness_fault_arm(struct harness_fault faults[], unsigned count);
 /* Nothing armed is a no-op. */
 void harness_fault_disarm(void);
+/* Those for everybody, whoever armed them. */
+void harness_fault_disarm_everybodys(void);
 
 /* At a place: 0 to go on, HARNESS_FAULT_PART to transfer a part, or an errno with which to fail. */
 enum { HARNESS_FAULT_PART = -1 };
