@@ -96,7 +96,7 @@ static const struct {
 TEST_ROWS(disk, tells_an_honest_engine_from_the_others, sizeof engines / sizeof *engines)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
-	unsigned states = time_multiplier() > 1 ? 1000 : 4000;
+	unsigned states = time_multiplier() > 5 ? 400 : 4000;
 	struct sums sums;
 
 	log_record(&f, engines[row].journal, engines[row].synchronous, engines[row].plant);
