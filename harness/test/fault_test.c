@@ -212,9 +212,9 @@ static void *disarm_everybodys(void *unused)
 TEST(fault, for_everybody_is_taken_back_by_anybody)
 {
 	struct harness_fault plan = { .place = "test.a", .any_thread = true, .times = UINT64_MAX };
-	unsigned a = harness_fault_place("test.a");
 	pthread_t thread;
 
+	places();
 	harness_fault_arm(&plan, 1);
 	CHECK_INT(harness_fault_visit(a), ==, EIO);
 	CHECK_INT(pthread_create(&thread, NULL, disarm_everybodys, NULL), ==, 0);
