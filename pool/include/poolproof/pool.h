@@ -30,7 +30,7 @@
  *            reterr_... parameter on failure only; reterr_error may be NULL. Nothing in a struct
  *            pp_error needs freeing, and filling it in needs no memory. A NULL where none is
  *            allowed, or a lane that is none, is the programmer's error and asserts, in every
- * build.
+ *            build.
  *
  * Caveats
  *   - A pool cannot be used in a child after fork(): every call says PP_FORKED, and SQLite is not
@@ -39,7 +39,7 @@
  *   - Do not open() and close() the database file yourself in this process: POSIX then drops the
  *     locks SQLite holds on it. stat() is fine.
  *   - Do not call sqlite3_set_authorizer() or sqlite3_progress_handler() on lease.db: the pool's
- * own tell it what to repair and when to stop. pp_authorizer_set() and pp_progress_set() chain.
+ *     own tell it what to repair and when to stop. pp_authorizer_set(), pp_progress_set() chain.
  *     Functions, collations and sqlite3_db_config() settings that you make on lease.db stay on
  *     that connection (make them in on_open); hooks, handlers and limits are taken back at the
  *     release.
