@@ -19,6 +19,11 @@ const struct harness_options *harness_run_options(const struct harness_run *run)
 	return &run->options;
 }
 
+const struct harness_target *harness_run_target(const struct harness_run *run)
+{
+	return run->target;
+}
+
 const char *harness_run_work(const struct harness_run *run)
 {
 	return run->work;

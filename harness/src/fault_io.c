@@ -184,3 +184,8 @@ bool harness_fault_io(void)
 	done = true;
 	return true;
 }
+
+void harness_fault_sync_skip(bool skip)
+{
+	vfs_sync_skip(skip);
+}

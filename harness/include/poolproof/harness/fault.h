@@ -82,6 +82,12 @@ int harness_fault_visit(unsigned place);
  */
 bool harness_fault_heap(void);
 bool harness_fault_io(void);
+/* Live bytes of SQLite's allocator, since harness_fault_heap(): equal before and after what leaves
+ * nothing. */
+int64_t harness_fault_heap_bytes(void);
+/* After harness_fault_io(), or harness_vtime_begin(): no xSync reaches the disk, which costs a
+ * sweep most of its time and says nothing as long as no power is lost. */
+void harness_fault_sync_skip(bool skip);
 
 /* --- Every place in turn ------------------------------------------------------------------ */
 

@@ -65,6 +65,8 @@ int harness_main(const struct harness_scenario *scenario,
                  const struct harness_target *const targets[], int argc, char **argv);
 
 const struct harness_options *harness_run_options(const struct harness_run *run);
+/* The chosen target, for scenarios that open it again and again, and in which that may fail. */
+const struct harness_target *harness_run_target(const struct harness_run *run);
 /* A folder inside the run directory for databases; removed after PASS. */
 const char *harness_run_work(const struct harness_run *run);
 
