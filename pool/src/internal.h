@@ -163,6 +163,8 @@ unsigned handle_look(const struct connection *connection, authorizer_fn *authori
 /* No transaction is open, no statement active, and this is the newest. false: or it cannot be told.
  */
 bool handle_is_at_rest(const struct connection *connection, const sqlite3_stmt *newest);
+/* The first column of the first row, as a number; else the code, and nothing written. */
+int handle_number(sqlite3 *db, const char *sql, int64_t *ret_number);
 /* Only in an SQLite built with SQLITE_ENABLE_PREUPDATE_HOOK, as Debian's is. */
 extern void *sqlite3_preupdate_hook(sqlite3 *db,
                                     void (*hook)(void *, sqlite3 *, int, char const *, char const *,

@@ -121,3 +121,28 @@ TEST(oom, at_the_rollback_costs_the_connection)
 	CHECK_INT(number(lease.db, "SELECT count(*) FROM t"), ==, 0);
 	pp_release(&lease);
 }
+
+/* What SQLite cannot make a text of it hands on as NULL. */
+TEST(oom, at_the_question_how_large_the_cache_is_crashes_nobody)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_dir();
+	struct pp_config config = { .path = f.path,
+		                    .readers = 1,
+		                    .keeper = PP_KEEPER_MANUAL,
+		                    .on_open = no_sync,
+		                    .connection_bytes_max = 4 << 20 };
+	struct pp_error error = { 0 };
+
+	heap_install();
+	for (unsigned n = 1; f.pool == NULL || heap.failed > 0; n += slowness()) {
+		if (f.pool != NULL)
+			must(pp_close(f.pool, PP_NO_WAIT, NULL), NULL);
+		f.pool = NULL;
+		heap_plan(n, false);
+		enum pp_status status = pp_open(&config, &f.pool, &error);
+
+		CHECK_MSG(status == PP_OK || status == PP_NOMEM, "allocation %u: %s: %s", n,
+		          pp_status_name(status), error.message);
+	}
+	heap_plan(0, false);
+}
