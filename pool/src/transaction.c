@@ -228,9 +228,21 @@ static enum pp_status commit_level(struct connection *c, struct pp_error *error)
 	return (rc & 0xff) == SQLITE_NOMEM ? PP_NOMEM : PP_SQLITE;
 }
 
+/* More is undone than was asked for, and nothing is kept by mistake. Where memory was short, that
+ * is told at once: what the borrower does next would fail for a reason that says nothing. */
+static enum pp_status roll_back_around(struct connection *c, int rc, struct pp_error *error)
+{
+	enum pp_status status = roll_back_all(c, error);
+
+	if (status == PP_OK && (rc & 0xff) == SQLITE_NOMEM)
+		status = error_sqlite(error, NULL, rc, "ROLLBACK TO", NULL);
+	return status;
+}
+
 static enum pp_status rollback_level(struct connection *c, struct pp_error *error)
 {
 	bool dead;
+	int rc;
 
 	if (c->depth == 0)
 		return error_set(error, PP_MISUSE, "rollback", "nothing was begun");
@@ -244,11 +256,10 @@ static enum pp_status rollback_level(struct connection *c, struct pp_error *erro
 	}
 	if (dead)
 		return PP_OK;
-	if (savepoint(c, "ROLLBACK TO", c->depth, NULL) == SQLITE_OK &&
-	    savepoint(c, "RELEASE", c->depth, NULL) == SQLITE_OK)
-		return PP_OK;
-	return roll_back_all(c,
-	                     error); /* More than was asked for, and nothing is kept by mistake. */
+	rc = savepoint(c, "ROLLBACK TO", c->depth, NULL);
+	if (rc == SQLITE_OK)
+		rc = savepoint(c, "RELEASE", c->depth, NULL);
+	return rc == SQLITE_OK ? PP_OK : roll_back_around(c, rc, error);
 }
 
 /* --- The public three -------------------------------------------------------------------- */

@@ -146,3 +146,27 @@ TEST(oom, at_the_question_how_large_the_cache_is_crashes_nobody)
 	}
 	heap_plan(0, false);
 }
+
+/* All is undone, the level around it too; he is told why. */
+TEST(oom, at_an_inner_rollback_is_told_at_once)
+{
+	CLEANUP(fixture_close) struct fixture f = { 0 };
+	struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+
+	heap_install();
+	f = fixture_open(1);
+	acquire(f.pool, PP_WRITE, &lease);
+	must(pp_begin(&lease, &error), &error);
+	sql(lease.db, "INSERT INTO t VALUES (1, 1)");
+	must(pp_begin(&lease, &error), &error);
+	heap_plan(1, true);
+	CHECK_INT(pp_rollback(&lease, &error), ==, PP_NOMEM);
+	heap_plan(0, false);
+	CHECK_INT(error.status, ==, PP_NOMEM);
+	CHECK_STR(error.doing, "ROLLBACK TO");
+	CHECK(sqlite3_get_autocommit(lease.db));
+	CHECK_INT(pp_commit(&lease, &error), ==, PP_ROLLED_BACK);
+	pp_release(&lease);
+	CHECK_INT(rows_in(f.pool), ==, 0);
+}
