@@ -161,8 +161,8 @@ static enum pp_status commit_dead(struct connection *c, struct pp_error *error)
 	          is_error(code)
 	                  ? sqlite3_errmsg(c->db)
 	                  : "a ROLLBACK, a COMMIT or an error inside the transaction ended it");
-	if (error != NULL && is_error(code))
-		error->sqlite_code = code;
+	if (is_error(code))
+		error_code(PP_ROLLED_BACK, error, code, sqlite3_system_errno(c->db));
 	roll_back_all(c, NULL);
 	if (--c->depth == 0)
 		book_end(c, false, true);
