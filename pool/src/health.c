@@ -178,6 +178,20 @@ enum pp_status health_before_open(struct pp_pool *pool, struct pp_error *error)
 	return pool->identity.memdb ? PP_OK : look(pool, NULL, false, error);
 }
 
+/* Where open() fails for a moment (no descriptor, say) SQLite tries again for reading only, and the
+ * connection would refuse every write for as long as it lives. */
+enum pp_status health_after_open(struct pp_pool *pool, sqlite3 *db, struct pp_error *error)
+{
+	if (pool->identity.memdb || sqlite3_db_readonly(db, "main") != 1 ||
+	    access(pool->path, W_OK) != 0)
+		return PP_OK;
+	return error_code(error_set(error, PP_SQLITE, "open",
+	                            "%.160s: may be written, but could be opened for reading only; "
+	                            "are descriptors short?",
+	                            pool->path),
+	                  error, SQLITE_CANTOPEN, sqlite3_system_errno(db));
+}
+
 /* --- Opening anew -------------------------------------------------------------------------- */
 
 /* What is in the WAL goes into the file that it belongs to, which may only have been moved; what is

@@ -110,8 +110,9 @@ static enum pp_status begin_failed(struct connection *c, int rc, struct pp_error
 			? connection_stopped(c, connection_begin_sql(c), error)
 			: error_sqlite(error, c->db, rc, connection_begin_sql(c), NULL);
 
+	/* A WAL that could be opened for reading only, for a moment, is so for good. */
+	c->discard |= pp_class_of(rc) == PP_DISCARD_CONNECTION || (rc & 0xff) == SQLITE_READONLY;
 	/* Without its snapshot; and ROLLBACK makes SQLite forget what it said. */
-	c->discard |= pp_class_of(rc) == PP_DISCARD_CONNECTION;
 	roll_back_all(c, NULL);
 	return status;
 }
