@@ -80,8 +80,9 @@ static bool open_(const struct harness_target_options *o, void **ret, struct har
 	                       o->journal_mode, o->synchronous);
 	free(escaped);
 	pool->connections = ConnectionPool_new(pool->url);
-	ConnectionPool_setMaxConnections(pool->connections, (int)o->readers + 1);
+	/* In this order: more initial ones (5 unless it is told) than the most is an assertion. */
 	ConnectionPool_setInitialConnections(pool->connections, (int)o->readers + 1);
+	ConnectionPool_setMaxConnections(pool->connections, (int)o->readers + 1);
 	pool->timeout_ms = o->timeout_ms;
 	if (!start(pool->connections, f)) {
 		ConnectionPool_free(&pool->connections);
