@@ -43,7 +43,7 @@ SEES.harness/test      := -Iharness/include -Iharness/src
 SEES.harness/test/peers := -Iharness/include
 SEES.scenarios         := -Ipool/include -Iharness/include
 SEES.scenarios/targets   := -Ipool/include -Iharness/include
-SEES.scenarios/workloads := -Iharness/include
+SEES.scenarios/workloads := -Ipool/include -Iharness/include
 SEES.scenarios/peers   = -Iharness/include $(SEES.$(*F))
 SEES.libzdb           := -I/usr/include/zdb
 SEES.apr              := -I/usr/include/apr-1.0
@@ -164,6 +164,10 @@ PP           := $(BUILD)/instrumented/poolproof
 GATE_SECONDS ?= 20
 PAIR_SECONDS ?= 10
 KILLS        ?= 100
+# Every so manieth place of the sweeps, natively and under memcheck. 1: all of them.
+SWEEP_STRIDE ?= 3
+MEMCHECK_STRIDE ?= 97
+SWEEPS       := oom-1 oom-2 io oom-memcheck io-memcheck
 GATE_SEED    ?= $(shell date +%s)
 
 gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
@@ -172,8 +176,8 @@ gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
 	@$(MAKE) --no-print-directory VARIANT=valgrind all
 	@$(MAKE) --no-print-directory VARIANT=coverage all $(TESTS:$(B)/%=$(BUILD)/coverage/%)
 	@rm -rf $(GATE) && mkdir -p $(GATE)
-	@$(MAKE) --no-print-directory -j1 gate-load gate-pair gate-kill gate-leaks gate-coverage
-	@runs=$$(for run in load pair kill leaks coverage; do \
+	@$(MAKE) --no-print-directory -j1 gate-load gate-pair gate-kill gate-sweeps gate-leaks gate-coverage
+	@runs=$$(for run in load pair kill $(SWEEPS) leaks coverage; do \
 		[ ! -f $(GATE)/runs/$$run/run.json ] || echo $(GATE)/runs/$$run; done); \
 	$(PP) report --out $(BUILD)/report $$runs >/dev/null; \
 	$(PP) gate $$runs; echo $$? >$(GATE)/verdict
@@ -196,6 +200,16 @@ gate-pair:
 gate-kill:
 	@$(PP) run kill --threads 8 --kills $(KILLS) --seed $(GATE_SEED) \
 		--dir $(GATE)/runs/kill || echo "kill: exit code $$?"
+
+# Two processes side by side, on whatever processors there are. SWEEP is what differs.
+SWEEP = timeout $(1) $(PP) run $(2) --quiet --seed $(GATE_SEED) --dir $(GATE)/runs/$(3) $(4) || \
+	echo "$(3): exit code $$?"
+gate-sweeps:
+	@{ $(call SWEEP,300,oom_sweep,oom-1,--stride $(SWEEP_STRIDE) --part 1/2); } & \
+	{ $(call SWEEP,300,oom_sweep,oom-2,--stride $(SWEEP_STRIDE) --part 2/2); \
+	  $(call SWEEP,300,io_sweep,io,--stride $(SWEEP_STRIDE)); } & wait
+	@{ $(call SWEEP,1200,oom_sweep,oom-memcheck,--under memcheck --stride $(MEMCHECK_STRIDE)); } & \
+	{ $(call SWEEP,1200,io_sweep,io-memcheck,--under memcheck --stride $(MEMCHECK_STRIDE)); } & wait
 
 gate-leaks:
 	@timeout 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
@@ -220,7 +234,7 @@ gate-coverage:
 	$(PP) pack-coverage --dir $(GATE)/runs/coverage \
 		$${failed:+--failed "failed, see $(GATE)/*.log:$$failed"} $(GATE)/coverage.json
 
-.PHONY: gate-load gate-pair gate-kill gate-leaks gate-coverage
+.PHONY: gate-load gate-pair gate-kill gate-sweeps gate-leaks gate-coverage
 
 check-all: ## Unit tests in all six variants
 	@for v in $(VARIANTS); do $(MAKE) --no-print-directory check VARIANT=$$v || exit 1; done
@@ -230,7 +244,12 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(MAKE) --no-print-directory check-all
 	@$(MAKE) --no-print-directory VARIANT=release all
 	@harness/test/hlog_oracle.sh $(BUILD)/release/harness-tests $(BUILD)/release
-	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=500
+	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=500 \
+		SWEEP_STRIDE=1 MEMCHECK_STRIDE=1
+	@for s in oom_sweep io_sweep; do \
+		$(BUILD)/release/poolproof run $$s --modes pairs --pairs 1000 --variant instrumented || exit 1; \
+		for v in asan tsan; do $(BUILD)/$$v/poolproof run $$s --stride 5 || exit 1; done; \
+	done
 	@$(BUILD)/release/poolproof run concurrent_load --threads 32 --seconds 60
 	@$(BUILD)/asan/poolproof run concurrent_load --seconds 60
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60
