@@ -80,7 +80,7 @@ static void body(struct harness_run *run)
 		               "SQLite's allocator cannot be wrapped; is it initialised already?");
 	sweep_begin(run, &law, 0);
 	while (sweep_next()) {
-		places = sweep_visits("heap");
+		sweep_visits((const char *const[]){ "heap" }, 1, &places);
 		harness_entropy_init(&entropy, harness_run_options(run)->seed, 0, sequence++);
 		if ((o->modes & SWEEP_ONCE) != 0)
 			every_one(places, false);

@@ -259,15 +259,18 @@ static bool begin_case(const char *what)
 	                          sweep.trial.sequence->name, what);
 }
 
-uint64_t sweep_visits(const char *place)
+void sweep_visits(const char *const places[], unsigned count, uint64_t ret_visits[])
 {
-	struct harness_fault none = { .place = place, .skip = UINT64_MAX };
+	struct harness_fault none[HARNESS_FAULTS_MAX];
 	bool named = begin_case("nothing");
 
-	trial_run(&sweep.trial, &none, 1);
+	for (unsigned i = 0; i < count; i++)
+		none[i] = (struct harness_fault){ .place = places[i], .skip = UINT64_MAX };
+	trial_run(&sweep.trial, none, count);
+	for (unsigned i = 0; i < count; i++)
+		ret_visits[i] = none[i].visits;
 	if (named)
 		harness_case_end(sweep.run);
-	return none.visits;
 }
 
 static void count_places(const struct harness_fault *fault)
@@ -295,7 +298,9 @@ void sweep_one(struct harness_fault faults[], unsigned count, const char *what)
 	sweep.armed++;
 	for (unsigned i = 0; i < count; i++)
 		count_places(&faults[i]);
-	harness_case_note(sweep.run, "%llu hits", (unsigned long long)faults[0].hits);
+	/* Who waits for a lock asks as often as real time lets him. */
+	if (faults[0].times != UINT64_MAX)
+		harness_case_note(sweep.run, "%llu hits", (unsigned long long)faults[0].hits);
 	harness_case_end(sweep.run);
 }
 

@@ -38,8 +38,9 @@ const char *sweep_option(int key, const char *value);
 void sweep_begin(struct harness_run *run, const struct trial_law *law, unsigned traits);
 /* The next sequence and journal mode; false: that was all. */
 bool sweep_next(void);
-/* How often the sequence visits a place when nothing fails. */
-uint64_t sweep_visits(const char *place);
+/* How often the sequence visits each of so many places (HARNESS_FAULTS_MAX at most) when nothing
+ * fails. */
+void sweep_visits(const char *const places[], unsigned count, uint64_t ret_visits[]);
 /* One trial, as a case; what: its name behind the journal mode and the sequence. */
 void sweep_one(struct harness_fault faults[], unsigned count, const char *what);
 /* The numbers of run.json. */

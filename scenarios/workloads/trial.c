@@ -233,6 +233,8 @@ void trial_run(struct trial *t, struct harness_fault faults[], unsigned count)
 	bool opens = (t->sequence->traits & SEQUENCE_OPENS) != 0;
 
 	forget(t);
+	/* Names, salts and pauses are drawn from it: the same in each process. */
+	sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, 1, NULL);
 	t->faults = faults;
 	t->fault_count = count;
 	trial_place(t);
