@@ -5,7 +5,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "sequences.h"
-#include "trial_internal.h"
+#include "sweep_trial_internal.h"
 
 #include <poolproof/harness/case.h>
 #include <poolproof/harness/run.h>

@@ -1,9 +1,9 @@
-/* sequences.h - the whole public interface of the pool in short sequences of calls; see trial.h. */
+/* sequences.h - the whole public interface of the pool in short sequences of calls; see sweep_trial.h. */
 /* SPDX-License-Identifier: MIT */
 #ifndef SCENARIOS_WORKLOADS_SEQUENCES_H
 #define SCENARIOS_WORKLOADS_SEQUENCES_H
 
-#include "trial.h"
+#include "sweep_trial.h"
 
 struct sequences {
 	const struct sequence *list;

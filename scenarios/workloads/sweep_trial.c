@@ -1,6 +1,6 @@
-/* trial.c - the calls of a trial and their judgement; trial_prove.c judges what is left. */
+/* sweep_trial.c - the calls of a trial and their judgement; sweep_prove.c judges what is left. */
 /* SPDX-License-Identifier: MIT */
-#include "trial_internal.h"
+#include "sweep_trial_internal.h"
 
 #include <poolproof/harness/case.h>
 #include <poolproof/harness/run.h>

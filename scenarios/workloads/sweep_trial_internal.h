@@ -1,9 +1,9 @@
-/* trial_internal.h - what trial.c and trial_prove.c know of each other. */
+/* trial_internal.h - what sweep_trial.c and sweep_prove.c know of each other. */
 /* SPDX-License-Identifier: MIT */
 #ifndef SCENARIOS_WORKLOADS_TRIAL_INTERNAL_H
 #define SCENARIOS_WORKLOADS_TRIAL_INTERNAL_H
 
-#include "trial.h"
+#include "sweep_trial.h"
 
 /* The database anew, and nothing beside it. */
 void trial_place(struct trial *t);

@@ -1,11 +1,11 @@
 /*
- * trial_prove.c - what must hold when nothing fails any more.
+ * sweep_prove.c - what must hold when nothing fails any more.
  *
  * To know before reading: first whoever was driven is asked (it serves, it reads what was
  * acknowledged, its invariants hold, it closes and leaves nothing), then a plain handle is.
  */
 /* SPDX-License-Identifier: MIT */
-#include "trial_internal.h"
+#include "sweep_trial_internal.h"
 
 #include <poolproof/harness/case.h>
 #include <poolproof/harness/run.h>
