@@ -169,9 +169,12 @@ STATES       ?= 100000
 FAULT_ROUNDS ?= 1
 ROUNDS       ?= 80
 WAIT_SECONDS ?= 3
+# Every so manieth place of the sweeps, natively and under memcheck. 1: all of them.
+SWEEP_STRIDE ?= 3
+MEMCHECK_STRIDE ?= 97
 GATE_SEED    ?= $(shell date +%s)
 
-GATE_STEPS   := load pair kill recovery exhaustion faults shutdown starvation power leaks coverage
+GATE_STEPS   := load pair kill recovery exhaustion faults shutdown starvation power sweeps leaks coverage
 
 gate: setup ## The main job: scenarios, leaks, coverage, page; PASS or FAIL
 	@rm -f $(GATE)/verdict $(BUILD)/report/junit.xml
@@ -231,6 +234,16 @@ gate-starvation:
 	@$(PP) run starvation --waiters 64 --seconds $(WAIT_SECONDS) --seed $(GATE_SEED) \
 		--dir $(GATE)/runs/starvation || echo "starvation: exit code $$?"
 
+# Two processes side by side, on whatever processors there are. SWEEP is what differs.
+SWEEP = timeout $(1) $(PP) run $(2) --quiet --seed $(GATE_SEED) --dir $(GATE)/runs/$(3) $(4) || \
+	echo "$(3): exit code $$?"
+gate-sweeps:
+	@{ $(call SWEEP,300,oom_sweep,oom-1,--stride $(SWEEP_STRIDE) --part 1/2); } & \
+	{ $(call SWEEP,300,oom_sweep,oom-2,--stride $(SWEEP_STRIDE) --part 2/2); \
+	  $(call SWEEP,300,io_sweep,io,--stride $(SWEEP_STRIDE)); } & wait
+	@{ $(call SWEEP,1200,oom_sweep,oom-memcheck,--under memcheck --stride $(MEMCHECK_STRIDE)); } & \
+	{ $(call SWEEP,1200,io_sweep,io-memcheck,--under memcheck --stride $(MEMCHECK_STRIDE)); } & wait
+
 gate-leaks:
 	@timeout 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
 		--records 500 --seed $(GATE_SEED) --dir $(GATE)/runs/leaks || echo "leaks: exit code $$?"
@@ -265,7 +278,11 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(MAKE) --no-print-directory VARIANT=release all
 	@harness/test/hlog_oracle.sh $(BUILD)/release/harness-tests $(BUILD)/release
 	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=10000 TIMES=100 STATES=5000000 \
-		FAULT_ROUNDS=20 ROUNDS=2000 WAIT_SECONDS=60
+		FAULT_ROUNDS=20 ROUNDS=2000 WAIT_SECONDS=60 SWEEP_STRIDE=1 MEMCHECK_STRIDE=1
+	@for s in oom_sweep io_sweep; do \
+		$(BUILD)/release/poolproof run $$s --modes pairs --pairs 1000 --variant instrumented || exit 1; \
+		for v in asan tsan; do $(BUILD)/$$v/poolproof run $$s --stride 5 || exit 1; done; \
+	done
 	@$(BUILD)/release/poolproof run concurrent_load --threads 32 --seconds 60
 	@$(BUILD)/asan/poolproof run concurrent_load --seconds 60
 	@$(BUILD)/tsan/poolproof run concurrent_load --seconds 60

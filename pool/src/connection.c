@@ -450,7 +450,9 @@ enum pp_status connection_open(struct connection *c, struct pp_deadline until,
 	}
 	take_callbacks_back(c);
 	take_hooks_back(c);
-	status = configure(c, error);
+	status = health_after_open(c->pool, c->db, error);
+	if (status == PP_OK)
+		status = configure(c, error);
 	if (status != PP_OK)
 		goto fail;
 	for (int id = 0; id < LIMITS; id++)

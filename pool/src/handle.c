@@ -380,3 +380,16 @@ bool handle_is_at_rest(const struct connection *c, const sqlite3_stmt *newest)
 	       ((const char *)c->db)[places.automatic] == 1 &&
 	       pointer_at(c, places.newest) == newest;
 }
+
+/* By steps: sqlite3_exec() hands on NULL for a number where there is no memory for its text, and
+ * then says SQLITE_ROW. */
+int handle_number(sqlite3 *db, const char *sql, int64_t *ret_number)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL), ended;
+
+	if (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW)
+		*ret_number = sqlite3_column_int64(stmt, 0);
+	ended = sqlite3_finalize(stmt);
+	return rc == SQLITE_OK ? ended : rc;
+}

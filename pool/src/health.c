@@ -86,20 +86,11 @@ void health_shrunk(struct pp_pool *pool, uint64_t bytes)
 
 /* --- Looking at it ------------------------------------------------------------------------- */
 
-static int multiply(void *context, int columns, char **values, char **names)
-{
-	uint64_t *product = context;
-
-	(void)columns, (void)names;
-	*product *= strtoull(values[0], NULL, 10);
-	return 0;
-}
-
 /* Of a row that violates a constraint it is told too, which is no business of ours. */
 static int note_lost_page(void *context, int columns, char **values, char **names)
 {
 	(void)columns, (void)names;
-	*(bool *)context = strncmp(values[0], "***", 3) == 0;
+	*(bool *)context = values[0] != NULL && strncmp(values[0], "***", 3) == 0;
 	return 0;
 }
 
@@ -111,11 +102,13 @@ static int note_lost_page(void *context, int columns, char **values, char **name
  */
 static int look_at_length(sqlite3 *db, uint64_t bytes)
 {
-	uint64_t needed = 1;
+	static const char size[] = "SELECT page_count * page_size"
+				   " FROM pragma_page_count, pragma_page_size";
+	int64_t needed = 0;
 	bool lost = false;
-	int rc = sqlite3_exec(db, "PRAGMA page_count; PRAGMA page_size", multiply, &needed, NULL);
+	int rc = handle_number(db, size, &needed);
 
-	if (rc == SQLITE_OK && bytes < needed) {
+	if (rc == SQLITE_OK && bytes < (uint64_t)needed) {
 		sqlite3_db_release_memory(db);
 		rc = sqlite3_exec(db, "PRAGMA quick_check(1)", note_lost_page, &lost, NULL);
 	}
@@ -203,6 +196,20 @@ enum pp_status health_look(struct pp_pool *pool, sqlite3 *db, struct pp_error *e
 enum pp_status health_before_open(struct pp_pool *pool, struct pp_error *error)
 {
 	return pool->identity.memdb ? PP_OK : look(pool, NULL, false, error);
+}
+
+/* Where open() fails for a moment (no descriptor, say) SQLite tries again for reading only, and the
+ * connection would refuse every write for as long as it lives. */
+enum pp_status health_after_open(struct pp_pool *pool, sqlite3 *db, struct pp_error *error)
+{
+	if (pool->identity.memdb || sqlite3_db_readonly(db, "main") != 1 ||
+	    access(pool->path, W_OK) != 0)
+		return PP_OK;
+	return error_code(error_set(error, PP_SQLITE, "open",
+	                            "%.160s: may be written, but could be opened for reading only; "
+	                            "are descriptors short?",
+	                            pool->path),
+	                  error, SQLITE_CANTOPEN, sqlite3_system_errno(db));
 }
 
 /* --- Opening anew -------------------------------------------------------------------------- */

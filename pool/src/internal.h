@@ -163,6 +163,8 @@ unsigned handle_look(const struct connection *connection, authorizer_fn *authori
 /* No transaction is open, no statement active, and this is the newest. false: or it cannot be told.
  */
 bool handle_is_at_rest(const struct connection *connection, const sqlite3_stmt *newest);
+/* The first column of the first row, as a number; else the code, and nothing written. */
+int handle_number(sqlite3 *db, const char *sql, int64_t *ret_number);
 /* Only in an SQLite built with SQLITE_ENABLE_PREUPDATE_HOOK, as Debian's is. */
 extern void *sqlite3_preupdate_hook(sqlite3 *db,
                                     void (*hook)(void *, sqlite3 *, int, char const *, char const *,
@@ -654,6 +656,8 @@ enum pp_status health_look(struct pp_pool *pool, sqlite3 *db, struct pp_error *r
 /* The same before a connection is opened: SQLite would open whatever is at the path now, beside
  * connections that have another file and its WAL open. */
 enum pp_status health_before_open(struct pp_pool *pool, struct pp_error *reterr_error);
+/* It may write, where the file may be written. */
+enum pp_status health_after_open(struct pp_pool *pool, sqlite3 *db, struct pp_error *reterr_error);
 /* Before the last connections are closed; the caller holds all slots. When the file at the path is
  * another one, they leave what is there alone but for the WAL of the old one. */
 void health_part(struct pp_pool *pool);

@@ -219,13 +219,6 @@ enum pp_status memory_explain(enum pp_status status, const struct account *accou
 	return PP_NOMEM;
 }
 
-static int keep_number(void *context, int columns, char **values, char **names)
-{
-	(void)columns, (void)names;
-	*(long long *)context = strtoll(values[0], NULL, 10);
-	return SQLITE_OK;
-}
-
 /* Half of what the connection may have, which leaves the other for statements and rows. 0: there is
  * no limit. */
 static uint64_t cache_budget(const struct pp_pool *pool)
@@ -247,13 +240,13 @@ enum pp_status cache_fit(struct connection *c, struct pp_error *error)
 				  " ELSE cache_size * page_size END"
 				  " FROM pragma_cache_size, pragma_page_size";
 	uint64_t budget = cache_budget(c->pool);
-	long long bytes = 0;
+	int64_t bytes = 0;
 	char sql[64];
 	int rc;
 
 	if (budget == 0)
 		return PP_OK;
-	rc = sqlite3_exec(c->db, ask, keep_number, &bytes, NULL);
+	rc = handle_number(c->db, ask, &bytes);
 	if (rc == SQLITE_OK && (uint64_t)bytes > budget) {
 		budget = budget / 1024 > CACHE_KIB_MIN ? budget / 1024 : CACHE_KIB_MIN;
 		snprintf(sql, sizeof sql, "PRAGMA cache_size=-%llu", (unsigned long long)budget);

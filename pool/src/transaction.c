@@ -110,8 +110,9 @@ static enum pp_status begin_failed(struct connection *c, int rc, struct pp_error
 			? connection_stopped(c, connection_begin_sql(c), error)
 			: error_sqlite(error, c->db, rc, connection_begin_sql(c), NULL);
 
+	/* A WAL that could be opened for reading only, for a moment, is so for good. */
+	c->discard |= pp_class_of(rc) == PP_DISCARD_CONNECTION || (rc & 0xff) == SQLITE_READONLY;
 	/* Without its snapshot; and ROLLBACK makes SQLite forget what it said. */
-	c->discard |= pp_class_of(rc) == PP_DISCARD_CONNECTION;
 	roll_back_all(c, NULL);
 	return status;
 }
@@ -161,8 +162,8 @@ static enum pp_status commit_dead(struct connection *c, struct pp_error *error)
 	          is_error(code)
 	                  ? sqlite3_errmsg(c->db)
 	                  : "a ROLLBACK, a COMMIT or an error inside the transaction ended it");
-	if (error != NULL && is_error(code))
-		error->sqlite_code = code;
+	if (is_error(code))
+		error_code(PP_ROLLED_BACK, error, code, sqlite3_system_errno(c->db));
 	roll_back_all(c, NULL);
 	if (--c->depth == 0)
 		book_end(c, false, true);
@@ -228,9 +229,21 @@ static enum pp_status commit_level(struct connection *c, struct pp_error *error)
 	return (rc & 0xff) == SQLITE_NOMEM ? PP_NOMEM : PP_SQLITE;
 }
 
+/* More is undone than was asked for, and nothing is kept by mistake. Where memory was short, that
+ * is told at once: what the borrower does next would fail for a reason that says nothing. */
+static enum pp_status roll_back_around(struct connection *c, int rc, struct pp_error *error)
+{
+	enum pp_status status = roll_back_all(c, error);
+
+	if (status == PP_OK && (rc & 0xff) == SQLITE_NOMEM)
+		status = error_sqlite(error, NULL, rc, "ROLLBACK TO", NULL);
+	return status;
+}
+
 static enum pp_status rollback_level(struct connection *c, struct pp_error *error)
 {
 	bool dead;
+	int rc;
 
 	if (c->depth == 0)
 		return error_set(error, PP_MISUSE, "rollback", "nothing was begun");
@@ -244,11 +257,10 @@ static enum pp_status rollback_level(struct connection *c, struct pp_error *erro
 	}
 	if (dead)
 		return PP_OK;
-	if (savepoint(c, "ROLLBACK TO", c->depth, NULL) == SQLITE_OK &&
-	    savepoint(c, "RELEASE", c->depth, NULL) == SQLITE_OK)
-		return PP_OK;
-	return roll_back_all(c,
-	                     error); /* More than was asked for, and nothing is kept by mistake. */
+	rc = savepoint(c, "ROLLBACK TO", c->depth, NULL);
+	if (rc == SQLITE_OK)
+		rc = savepoint(c, "RELEASE", c->depth, NULL);
+	return rc == SQLITE_OK ? PP_OK : roll_back_around(c, rc, error);
 }
 
 /* --- The public three -------------------------------------------------------------------- */

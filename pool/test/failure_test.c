@@ -117,6 +117,26 @@ TEST(transaction, that_was_ended_inside_says_so_without_an_error)
 	pp_release(&lease);
 }
 
+/* What can be done about it is said of the error that ended it. */
+TEST(transaction, that_an_io_error_ended_says_what_can_be_done)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_with });
+	struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+
+	acquire(f.pool, PP_READ, &lease);
+	must(pp_begin(&lease, NULL), NULL);
+	CHECK_INT(sqlite3_exec(lease.db, "SELECT fail_with(266) FROM sqlite_schema", NULL, NULL,
+	                       NULL),
+	          ==, SQLITE_IOERR_READ);
+	CHECK_INT(pp_commit(&lease, &error), ==, PP_ROLLED_BACK);
+	CHECK_INT(error.sqlite_code, ==, SQLITE_IOERR_READ);
+	CHECK_INT(error.error_class, ==, PP_DISCARD_CONNECTION);
+	pp_release(&lease);
+}
+
 static enum pp_status fill_the_disk(struct pp_lease *lease, void *context)
 {
 	(void)context;

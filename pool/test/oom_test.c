@@ -121,3 +121,52 @@ TEST(oom, at_the_rollback_costs_the_connection)
 	CHECK_INT(number(lease.db, "SELECT count(*) FROM t"), ==, 0);
 	pp_release(&lease);
 }
+
+/* What SQLite cannot make a text of it hands on as NULL. */
+TEST(oom, at_the_question_how_large_the_cache_is_crashes_nobody)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_dir();
+	struct pp_config config = { .path = f.path,
+		                    .readers = 1,
+		                    .keeper = PP_KEEPER_MANUAL,
+		                    .on_open = no_sync,
+		                    .connection_bytes_max = 4 << 20 };
+	struct pp_error error = { 0 };
+
+	heap_install();
+	for (unsigned n = 1; f.pool == NULL || heap.failed > 0; n += slowness()) {
+		if (f.pool != NULL)
+			must(pp_close(f.pool, PP_NO_WAIT, NULL), NULL);
+		f.pool = NULL;
+		heap_plan(n, false);
+		enum pp_status status = pp_open(&config, &f.pool, &error);
+
+		CHECK_MSG(status == PP_OK || status == PP_NOMEM, "allocation %u: %s: %s", n,
+		          pp_status_name(status), error.message);
+	}
+	heap_plan(0, false);
+}
+
+/* All is undone, the level around it too; he is told why. */
+TEST(oom, at_an_inner_rollback_is_told_at_once)
+{
+	CLEANUP(fixture_close) struct fixture f = { 0 };
+	struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+
+	heap_install();
+	f = fixture_open(1);
+	acquire(f.pool, PP_WRITE, &lease);
+	must(pp_begin(&lease, &error), &error);
+	sql(lease.db, "INSERT INTO t VALUES (1, 1)");
+	must(pp_begin(&lease, &error), &error);
+	heap_plan(1, true);
+	CHECK_INT(pp_rollback(&lease, &error), ==, PP_NOMEM);
+	heap_plan(0, false);
+	CHECK_INT(error.status, ==, PP_NOMEM);
+	CHECK_STR(error.doing, "ROLLBACK TO");
+	CHECK(sqlite3_get_autocommit(lease.db));
+	CHECK_INT(pp_commit(&lease, &error), ==, PP_ROLLED_BACK);
+	pp_release(&lease);
+	CHECK_INT(rows_in(f.pool), ==, 0);
+}

@@ -456,8 +456,8 @@ PP_API enum pp_status pp_begin(struct pp_lease *lease, struct pp_error *reterr_e
  */
 PP_API enum pp_status pp_commit(struct pp_lease *lease, struct pp_error *reterr_error);
 /* Undo what the matching pp_begin() began. When SQLite has rolled back already, that is success.
- * Fails with PP_MISUSE (nothing was begun), and with PP_SQLITE or PP_NOMEM: the release then closes
- * the connection, which undoes it too. */
+ * Fails with PP_MISUSE (nothing was begun), and with PP_SQLITE or PP_NOMEM: then it is undone all the
+ * same, with what is around it, or by the release, which closes the connection. */
 PP_API enum pp_status pp_rollback(struct pp_lease *lease, struct pp_error *reterr_error);
 
 /* Zeroed, or NULL in its place: a write, the pool's timeout, ten attempts. */
@@ -570,7 +570,8 @@ PP_API enum pp_status pp_resume(struct pp_pool *pool);
 /*
  * Close every connection (lent ones when they come back, waiting until deadline) and open the pool
  * anew on what is at its path now. This ends PP_FILE_CHANGED. A WAL that belongs to the file that
- * is gone is removed: SQLite would replay it into the new one.
+ * is gone is removed: SQLite would replay it into the new one. When it fails after closing, calls
+ * say PP_FILE_CHANGED until it succeeds.
  * Fails with PP_TIMEOUT, PP_CANCELLED, PP_WOULD_DEADLOCK, PP_SQLITE, PP_NOMEM, PP_CLOSED,
  * PP_FORKED, PP_MISUSE (memdb has no file), PP_MISMATCH (another pool has that file).
  */

@@ -87,6 +87,9 @@ int harness_fault_visit(unsigned place);
  */
 bool harness_fault_heap(void);
 bool harness_fault_io(void);
+/* Live bytes of SQLite's allocator, since harness_fault_heap(): equal before and after what leaves
+ * nothing. */
+int64_t harness_fault_heap_bytes(void);
 /* After harness_fault_io(): no xSync reaches the disk any more, which is most of the time of who is
  * killed often; what a killed process wrote is there all the same. Its place is still visited. */
 void harness_sync_skip(bool skip);

@@ -1,0 +1,19 @@
+/* trial_internal.h - what sweep_trial.c and sweep_prove.c know of each other. */
+/* SPDX-License-Identifier: MIT */
+#ifndef SCENARIOS_WORKLOADS_TRIAL_INTERNAL_H
+#define SCENARIOS_WORKLOADS_TRIAL_INTERNAL_H
+
+#include "sweep_trial.h"
+
+/* The database anew, and nothing beside it. */
+void trial_place(struct trial *t);
+/* Nothing is armed. false: it could not be opened, which is wrong. */
+bool trial_open(struct trial *t);
+/* Everything that must hold afterwards, and the close. */
+void trial_prove(struct trial *t);
+
+/* generic.c: the same for a target that is driven by its table. */
+bool generic_open(struct trial *t);
+void generic_prove(struct trial *t);
+
+#endif
