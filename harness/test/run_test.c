@@ -122,7 +122,7 @@ TEST(run, names_the_case_of_a_crash)
 		scenario_run(&cases, (struct fake){ .crash = true }, "--threads", "2", NULL);
 
 	CHECK_INT(o.code, ==, 1);
-	CHECK_CONTAINS(o.reasons, ", in case 'the third'");
+	CHECK_CONTAINS(o.reasons, " in case the third;");
 }
 
 TEST(run, says_where_every_thread_hangs)

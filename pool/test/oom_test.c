@@ -3,6 +3,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "heap.h"
 
+#include "internal.h"
+
 /* --- It fails ----------------------------------------------------------------------------- */
 
 /* What is refused from then on fails much alike for neighbours: there a stride is enough. */
@@ -169,4 +171,26 @@ TEST(oom, at_an_inner_rollback_is_told_at_once)
 	CHECK_INT(pp_commit(&lease, &error), ==, PP_ROLLED_BACK);
 	pp_release(&lease);
 	CHECK_INT(rows_in(f.pool), ==, 0);
+}
+
+/* What went wrong, where, and in which pool is said when there is no byte left to say it with. */
+TEST(oom, is_told_in_full_without_memory)
+{
+	CLEANUP(fixture_close) struct fixture f = { 0 };
+	CLEANUP(pp_release) struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+	sqlite3_stmt *stmt;
+	char text[512];
+
+	heap_install();
+	f = fixture_open(1);
+	acquire(f.pool, PP_READ, &lease);
+	heap_plan(1, true);
+	CHECK_INT(pp_prepare(&lease, "SELECT 1", &stmt, &error), ==, PP_NOMEM);
+	error_pool(&error, f.pool);
+	pp_error_text(&error, text, sizeof text);
+	CHECK_INT(heap.failed, ==, 1); /* The statement's, and none for the words. */
+	heap_plan(0, false);
+	CHECK_CONTAINS(text, "prepare: out of memory: no memory for a cached statement");
+	CHECK_CONTAINS(text, "1 of 2 connections lent");
 }
