@@ -88,8 +88,11 @@ static unsigned state_of(const struct member *m)
 /* Also without the mutex, by whose the member is. It may be gone before this returns. */
 void member_tell(struct member *m, enum state state)
 {
+	bool own = m->thread == thread_number(); /* It is awake. */
+
 	atomic_store(&m->state, state);
-	clock_unpark(&m->state);
+	if (!own)
+		clock_unpark(&m->state);
 }
 
 static void poke(struct member *m)
@@ -304,6 +307,16 @@ void group_enter(struct pp_pool *pool)
 	pthread_mutex_lock(&pool->group.mutex);
 	pool->group.inside++;
 	pthread_mutex_unlock(&pool->group.mutex);
+}
+
+unsigned group_inside(struct pp_pool *pool)
+{
+	unsigned inside;
+
+	pthread_mutex_lock(&pool->group.mutex);
+	inside = pool->group.inside;
+	pthread_mutex_unlock(&pool->group.mutex);
+	return inside;
 }
 
 void group_exit(struct pp_pool *pool)

@@ -58,7 +58,7 @@ static enum pp_status accept(struct connection *c, bool watched, struct pp_error
 static enum pp_status run_level(struct batch *b, struct connection *c, struct member *m)
 {
 	struct account *account = atomic_load(&c->account);
-	enum pp_status status = transaction_begin(c, &m->error);
+	enum pp_status status = transaction_begin(c, true, &m->error);
 	unsigned depth = c->depth;
 	bool watched;
 
@@ -82,7 +82,7 @@ static enum pp_status run_level(struct batch *b, struct connection *c, struct me
 	status = memory_explain(status, account, &m->error);
 	if (status != PP_OK && c->depth >= depth)
 		transaction_undo(c, depth);
-	return status;
+	return transaction_explain(c, status, &m->error);
 }
 
 /* SQLite is called here and in finish() only. */
