@@ -24,7 +24,6 @@
 
 enum {
 	PAGES = 1000,            /* Between two checkpoints: as SQLite's automatic one. */
-	PAGES_BUSY = 2 * PAGES,  /* ... until it is the keeper's, if somebody always waits. */
 	PAGES_ALONE = 4 * PAGES, /* ... where no keeper may come, so that one is made at last. */
 	LOOK_MS = 1000,          /* Other processes' commits wake nobody: the file is looked at. */
 	TURN_MS = 1000,          /* To wait in the writers' line. */
@@ -109,7 +108,7 @@ int wal_on_commit(void *context, sqlite3 *db, const char *name, int pages)
 		return SQLITE_OK;
 	if (is_unkept(pool) ? pages >= PAGES_ALONE : !anybody_waits(pool))
 		checkpoint(pool, db, SQLITE_CHECKPOINT_PASSIVE, &copied);
-	else if (!is_unkept(pool) && now >= load(&w->tried) + PAGES_BUSY)
+	else if (!is_unkept(pool))
 		keeper_poke(pool);
 	return SQLITE_OK;
 }

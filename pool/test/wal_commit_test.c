@@ -16,7 +16,7 @@ TEST(wal, the_thread_is_woken_by_the_commit_that_fills_it)
 	struct fixture f = fixture_config((struct pp_config){ .on_open = no_sync });
 
 	two_share_commits(f.pool, true);
-	grow(f.pool, 2000); /* And not on beside it: that may be in its way. */
+	grow(f.pool, 1000); /* And not on beside it: that may be in its way. */
 	two_share_commits(f.pool, false);
 	WAIT_FOR(stats(f.pool).checkpoints > 0);
 }
@@ -31,15 +31,15 @@ static struct fixture unattended(void)
 	return f;
 }
 
-/* At once, not when it looks anyway; from where on nobody who is alone has come to do it. */
+/* At once, not when it looks anyway. */
 TEST(wal, that_has_grown_wakes_the_thread)
 {
 	CLEANUP(fixture_close) struct fixture f = unattended();
 
 	two_share_commits(f.pool, true);
-	grow(f.pool, 1900);
+	grow(f.pool, 900);
 	CHECK(!f.pool->keeper.poked);
-	grow(f.pool, 2001);
+	grow(f.pool, 1001);
 	CHECK(f.pool->keeper.poked);
 	two_share_commits(f.pool, false);
 	CHECK_INT(stats(f.pool).checkpoints, ==, 0);
