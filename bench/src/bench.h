@@ -62,7 +62,7 @@ struct bench_table {
 };
 
 extern const struct bench_table bench_lending, bench_writes, bench_reads, bench_statements,
-	bench_allocator, bench_growth;
+	bench_allocator, bench_growth, bench_visits;
 extern const struct bench_table *const bench_tables[];
 extern const char *const bench_figures[]; /* "ns", "per_s", "ms" */
 extern const char *const bench_kinds[];   /* "ours", "peer", "limit" */

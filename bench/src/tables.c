@@ -4,10 +4,10 @@
 
 #include <string.h>
 
-const struct bench_table *const bench_tables[] = {
-	&bench_lending,   &bench_writes, &bench_reads, &bench_statements,
-	&bench_allocator, &bench_growth, NULL
-};
+const struct bench_table *const bench_tables[] = { &bench_lending,   &bench_writes,
+	                                           &bench_reads,     &bench_statements,
+	                                           &bench_allocator, &bench_growth,
+	                                           &bench_visits,    NULL };
 
 const char *const bench_figures[] = { "ns", "per_s", "ms" };
 const char *const bench_kinds[] = { "ours", "peer", "limit" };
@@ -48,6 +48,7 @@ const struct bench_goal bench_goals[] = {
 	  '>', 1 },
 	{ "against SQLite as shipped", "allocator/ycsb-f", "instrumented", NULL, NULL, "sqlite",
 	  '>', 1 },
+	{ "a point that is switched off, in ns", "points/off", "point", NULL, NULL, NULL, '<', 1 },
 	{ "% per doubling", "growth/connections-", "poolproof", NULL, NULL, NULL, '<', 2 },
 	{ "% per doubling", "growth/waiters-", "poolproof", NULL, NULL, NULL, '<', 2 },
 	{ "% per doubling", "growth/statements-", "poolproof", NULL, NULL, NULL, '<', 2 },

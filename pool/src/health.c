@@ -52,6 +52,7 @@ void health_init(struct pp_pool *pool)
 
 	atomic_store_explicit(&h->file_bytes, 0, memory_order_relaxed);
 	atomic_store_explicit(&h->mode, 0, memory_order_relaxed);
+	atomic_store_explicit(&h->looked_ms, 0, memory_order_relaxed);
 	h->wal_device = 0;
 	health_forget_wal(pool);
 	h->due_ms = 0;
@@ -119,6 +120,9 @@ static bool is_cut(struct pp_pool *pool, sqlite3 *db, uint64_t known, uint64_t b
 {
 	int rc = bytes < known ? look_at_length(db, bytes) : SQLITE_OK;
 
+	if (rc == SQLITE_OK)
+		atomic_store_explicit(&pool->health.looked_ms, clock_coarse_ms(),
+		                      memory_order_relaxed);
 	if (rc == SQLITE_OK && bytes != known)
 		atomic_store_explicit(&pool->health.file_bytes, bytes, memory_order_relaxed);
 	return rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB || rc == SQLITE_IOERR;
@@ -191,6 +195,13 @@ enum pp_status health_look(struct pp_pool *pool, sqlite3 *db, struct pp_error *e
 	if (pool->identity.memdb)
 		return PP_OK;
 	return look(pool, db, atomic_load(&pool->tripped), error);
+}
+
+bool health_looked(const struct pp_pool *pool)
+{
+	return !atomic_load_explicit(&pool->tripped, memory_order_relaxed) &&
+	       atomic_load_explicit(&pool->health.looked_ms, memory_order_relaxed) ==
+	               clock_coarse_ms();
 }
 
 enum pp_status health_before_open(struct pp_pool *pool, struct pp_error *error)

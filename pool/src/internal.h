@@ -365,6 +365,7 @@ struct keeper {
 struct health {
 	atomic_uint_least64_t file_bytes; /* The largest size seen; may shrink by our own hand. */
 	atomic_uint mode;
+	atomic_uint_least64_t looked_ms; /* Coarse; when it was last found well. Relaxed. */
 	dev_t wal_device; /* Of the WAL that belongs to the file; under keep_mutex. */
 	atomic_uint_least64_t wal_inode; /* 0: none, or not known. */
 	uint64_t due_ms;                 /* The next check. */
@@ -429,6 +430,7 @@ struct group {
 	atomic_uint waiting; /* Who waits: to be taken, for a commit, in a pause. */
 	atomic_bool closing;
 	struct lane_counts counts; /* Of the wait to be taken. */
+	atomic_uint unready;       /* Batons that nobody is to stand ready for. Relaxed: advice. */
 	/* How many members a batch takes, and how long. Tests change them. */
 	unsigned take_max;
 	uint64_t take_ns;
@@ -653,6 +655,8 @@ void health_forget_wal(struct pp_pool *pool);
  * stat() when all is well. The caller holds a slot or keep_mutex, and db, outside of a transaction:
  * it is asked where the file has become shorter. */
 enum pp_status health_look(struct pp_pool *pool, sqlite3 *db, struct pp_error *reterr_error);
+/* It has been, in this tick of the coarse clock, and was well. */
+bool health_looked(const struct pp_pool *pool);
 /* The same before a connection is opened: SQLite would open whatever is at the path now, beside
  * connections that have another file and its WAL open. */
 enum pp_status health_before_open(struct pp_pool *pool, struct pp_error *reterr_error);
@@ -724,7 +728,12 @@ static inline bool transaction_is_inside(const struct pp_pool *pool)
 /* This thread is inside pp_transact() or pp_write() of this pool. */
 bool transaction_is_inside(const struct pp_pool *pool);
 /* What pp_begin(), pp_commit() and pp_rollback() do. */
-enum pp_status transaction_begin(struct connection *connection, struct pp_error *error);
+/* Why SQLite failed, if it was because the file is lost: in place of begin's look. */
+enum pp_status transaction_explain(struct connection *connection, enum pp_status status,
+                                   struct pp_error *error);
+/* ends_here: who begins it also commits it, and the commit looks at the file. */
+enum pp_status transaction_begin(struct connection *connection, bool ends_here,
+                                 struct pp_error *error);
 enum pp_status transaction_commit(struct connection *connection, struct pp_error *error);
 enum pp_status transaction_rollback(struct connection *connection, struct pp_error *error);
 /* The transaction that was begun is over, whoever ended it. */
@@ -764,6 +773,7 @@ void group_drain(struct pp_pool *pool);
  * the pool closes or the token is cancelled. */
 void group_enter(struct pp_pool *pool);
 void group_exit(struct pp_pool *pool);
+unsigned group_inside(struct pp_pool *pool);
 void group_pause(struct pp_pool *pool, uint64_t ns, const struct pp_token *token);
 /* What is not as it should be, in words; NULL: nothing. */
 const char *group_check(struct pp_pool *pool);

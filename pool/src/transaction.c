@@ -117,7 +117,7 @@ static enum pp_status begin_failed(struct connection *c, int rc, struct pp_error
 	return status;
 }
 
-static enum pp_status begin_level(struct connection *c, struct pp_error *error)
+static enum pp_status begin_level(struct connection *c, bool ends_here, struct pp_error *error)
 {
 	enum pp_status status;
 	int rc;
@@ -135,7 +135,8 @@ static enum pp_status begin_level(struct connection *c, struct pp_error *error)
 	if (!sqlite3_get_autocommit(c->db))
 		return error_set(error, PP_MISUSE, "begin",
 		                 "a transaction is open that pp_begin() did not begin");
-	if (c->lane == PP_WRITE && (status = connection_look(c, error)) != PP_OK)
+	if (c->lane == PP_WRITE && !(ends_here && health_looked(c->pool)) &&
+	    (status = connection_look(c, error)) != PP_OK)
 		return status;
 	POINT(BEGIN);
 	rc = c->lane == PP_WRITE ? begin_in_turn(c) : begin_snapshot(c);
@@ -266,9 +267,9 @@ static enum pp_status rollback_level(struct connection *c, struct pp_error *erro
 /* --- The public three -------------------------------------------------------------------- */
 
 /* Each level of each transaction begins and ends here. */
-enum pp_status transaction_begin(struct connection *c, struct pp_error *error)
+enum pp_status transaction_begin(struct connection *c, bool ends_here, struct pp_error *error)
 {
-	enum pp_status status = begin_level(c, error);
+	enum pp_status status = begin_level(c, ends_here, error);
 
 	PROBE_BEGIN(c->pool, c->depth, status);
 	return status;
@@ -292,6 +293,12 @@ enum pp_status transaction_rollback(struct connection *c, struct pp_error *error
 	return status;
 }
 
+/* Its commit is the borrower's, or nobody's. */
+static enum pp_status begin_only(struct connection *c, struct pp_error *error)
+{
+	return transaction_begin(c, false, error);
+}
+
 static enum pp_status on_lease(struct pp_lease *lease, const char *doing,
                                enum pp_status (*act)(struct connection *, struct pp_error *),
                                struct pp_error *error)
@@ -302,14 +309,14 @@ static enum pp_status on_lease(struct pp_lease *lease, const char *doing,
 		return lease_refused(lease, doing, error);
 	/* What pp_transact() began it also ends. */
 	if (slot->connection.at_work > 0 && slot->connection.depth == slot->connection.at_work &&
-	    act != transaction_begin)
+	    act != begin_only)
 		return error_set(error, PP_MISUSE, doing, "pp_transact() ends this transaction");
 	return act(&slot->connection, error);
 }
 
 enum pp_status pp_begin(struct pp_lease *lease, struct pp_error *error)
 {
-	return on_lease(lease, "begin", transaction_begin, error);
+	return on_lease(lease, "begin", begin_only, error);
 }
 
 enum pp_status pp_commit(struct pp_lease *lease, struct pp_error *error)
@@ -381,6 +388,17 @@ void transaction_undo(struct connection *c, unsigned depth)
 	transaction_rollback(c, NULL);
 }
 
+/* What SQLite failed at in a file that is lost. It may have been looked at just before it was. */
+enum pp_status transaction_explain(struct connection *c, enum pp_status status,
+                                   struct pp_error *error)
+{
+	enum pp_status lost = PP_OK;
+
+	if (status == PP_SQLITE && c->lane == PP_WRITE)
+		lost = health_look(c->pool, c->db, error);
+	return lost != PP_OK ? lost : status;
+}
+
 static enum pp_status work_and_end(struct pp_lease *lease, pp_work *work, void *context,
                                    struct pp_error *error)
 {
@@ -408,11 +426,12 @@ enum pp_status transaction_attempt(struct pp_pool *pool, const struct pp_transac
 	c = &lease_slot(&lease)->connection;
 	c->deadline_ns = options->deadline.ns;
 	account_transaction_begin(atomic_load(&c->account), options->bytes_max);
-	status = transaction_begin(c, error);
+	status = transaction_begin(c, true, error);
 	if (status == PP_OK)
 		status = work_and_end(&lease, work, context, error);
 	if (status == PP_FORKED)
 		return status; /* Nothing here is this process'. */
+	status = transaction_explain(c, status, error);
 	status = memory_explain(status, atomic_load(&c->account), error);
 	account_transaction_end(atomic_load(&c->account));
 	if (status != PP_OK)

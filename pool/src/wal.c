@@ -1,15 +1,17 @@
 /*
- * wal.c - checkpoints off the commit path, and a bound on the WAL.
+ * wal.c - checkpoints that nobody waits for, and a bound on the WAL.
  *
- * To know before reading: SQLite's automatic checkpoint runs inside the commit that fills the WAL;
- * here that commit only wakes the keeper. A passive checkpoint hinders nobody and copies as much as
- * the oldest snapshot allows. Under load somebody always writes while it copies, and SQLite goes
- * back to the start of the file only when all of it is copied: so the writer is borrowed, in its
- * line like anybody, to copy the rest. A file that is written over again and again is synced twice
- * as fast as one that grows. Past its bound the file is cut as well, which needs an instant in
- * which nobody reads from it: the writer is borrowed, in its line like anybody, so that the WAL
- * does not grow meanwhile, and readers are waited for, for a moment. Somebody who holds an old
- * snapshot all the time is named, and interrupted at the age that the configuration says.
+ * To know before reading: SQLite's automatic checkpoint runs inside the commit that fills the WAL.
+ * Here it does when nobody waits for that commit but its own caller, who has all of the time that
+ * it takes either way. Where others wait, the commit only wakes the keeper. A passive checkpoint
+ * hinders nobody and copies as much as the oldest snapshot allows. Under load somebody always
+ * writes while it copies, and SQLite goes back to the start of the file only when all of it is
+ * copied: so the writer is borrowed, in its line like anybody, to copy the rest. A file that is
+ * written over again and again is synced twice as fast as one that grows. Past its bound the file
+ * is cut as well, which needs an instant in which nobody reads from it: the writer is borrowed, in
+ * its line like anybody, so that the WAL does not grow meanwhile, and readers are waited for, for a
+ * moment. Somebody who holds an old snapshot all the time is named, and interrupted at the age that
+ * the configuration says.
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
@@ -74,10 +76,16 @@ static bool checkpoint(struct pp_pool *pool, sqlite3 *db, int mode, int *ret_cop
 /* --- In a commit -------------------------------------------------------------------------- */
 
 /* The keeper leaves a pool alone that an exclusive lease has. */
-static bool is_alone(struct pp_pool *pool)
+static bool is_unkept(struct pp_pool *pool)
 {
 	return pool->config.keeper == PP_KEEPER_MANUAL ||
 	       atomic_load_explicit(&pool->exclusive, memory_order_relaxed) != NULL;
+}
+
+/* For whom it would take longer: somebody in the writers' line, or another one of the group. */
+static bool anybody_waits(struct pp_pool *pool)
+{
+	return group_inside(pool) > 1 || line_head_wait_ns(pool, PP_WRITE) > 0;
 }
 
 /* Called with the commit done: what goes wrong here is none of it, and is not told. */
@@ -98,10 +106,10 @@ int wal_on_commit(void *context, sqlite3 *db, const char *name, int pages)
 		store(&w->tried, 0);
 	if (now < load(&w->tried) + PAGES)
 		return SQLITE_OK;
-	if (!is_alone(pool))
-		keeper_poke(pool);
-	else if (pages >= PAGES_ALONE)
+	if (is_unkept(pool) ? pages >= PAGES_ALONE : !anybody_waits(pool))
 		checkpoint(pool, db, SQLITE_CHECKPOINT_PASSIVE, &copied);
+	else if (!is_unkept(pool))
+		keeper_poke(pool);
 	return SQLITE_OK;
 }
 

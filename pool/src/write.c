@@ -58,7 +58,7 @@ static enum pp_status accept(struct connection *c, bool watched, struct pp_error
 static enum pp_status run_level(struct batch *b, struct connection *c, struct member *m)
 {
 	struct account *account = atomic_load(&c->account);
-	enum pp_status status = transaction_begin(c, &m->error);
+	enum pp_status status = transaction_begin(c, true, &m->error);
 	unsigned depth = c->depth;
 	bool watched;
 
@@ -82,7 +82,7 @@ static enum pp_status run_level(struct batch *b, struct connection *c, struct me
 	status = memory_explain(status, account, &m->error);
 	if (status != PP_OK && c->depth >= depth)
 		transaction_undo(c, depth);
-	return status;
+	return transaction_explain(c, status, &m->error);
 }
 
 /* SQLite is called here and in finish() only. */
@@ -192,6 +192,8 @@ static enum then pass(struct pp_pool *pool, struct batch *b, struct member *m,
 		if (then == THEN_SLEEP)
 			lease_part(&b->lease, next->thread);
 		atomic_store(&next->state, then == THEN_RUN ? CARRIED : RUNNING);
+		if (then == THEN_SLEEP)
+			group_ready_next(&pool->group);
 	}
 	pthread_mutex_unlock(&pool->group.mutex);
 	if (then == THEN_SLEEP)

@@ -64,6 +64,25 @@ TEST_ROWS(health, change_is_noticed_before_a_commit_is_acknowledged, CHANGES)
 	check_tripped(f.pool, &diary, changes[row].words);
 }
 
+/* Begin does not look again within a tick of the coarse clock, where the commit does; so the reason
+ * comes before what SQLite says: there is a row with v = 1. */
+TEST_ROWS(health, change_is_noticed_by_a_write_that_trusts_the_last_look, 4 * CHANGES)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close) struct fixture f = filled((struct pp_config){ 0 }, &diary);
+	const char *words = changes[row / 4].words;
+	struct pp_error error = { 0 };
+	int64_t v = row / 2 % 2 == 0 ? -2 : 1;
+
+	changes[row / 4].change(&f);
+	atomic_store(&f.pool->health.looked_ms, clock_coarse_ms());
+	CHECK_INT(row % 2 == 0 ? pp_transact(f.pool, NULL, insert, &v, &error)
+	                       : pp_write(f.pool, NULL, insert, &v, NULL, &error),
+	          ==, PP_FILE_CHANGED);
+	CHECK_CONTAINS(error.message, words);
+	check_tripped(f.pool, &diary, words);
+}
+
 TEST_ROWS(health, change_is_noticed_by_upkeep, CHANGES)
 {
 	struct diary diary = { 0 };

@@ -1,7 +1,6 @@
-/* The WAL guard: checkpoints off the commit path, a bound on the file, who is in the way. */
+/* The WAL guard: checkpoints by upkeep, a bound on the file, who is in the way. */
 /* SPDX-License-Identifier: MIT */
-#include "fixture.h"
-#include "internal.h"
+#include "wal.h"
 
 /* What the pool told. Under PP_KEEPER_MANUAL all in the test's thread. */
 struct told {
@@ -44,19 +43,6 @@ static struct fixture guarded(struct told *told, unsigned reader_max_ms)
 static void keep(struct pp_pool *pool)
 {
 	CHECK_INT(pp_keep(pool, NULL), ==, PP_OK);
-}
-
-/* Commits until the WAL has so many pages. */
-static void grow(struct pp_pool *pool, unsigned pages)
-{
-	struct pp_lease lease = { 0 };
-
-	acquire(pool, PP_WRITE, &lease);
-	sql(lease.db, "CREATE TABLE IF NOT EXISTS big(x)");
-	do {
-		sql(lease.db, "INSERT INTO big VALUES (zeroblob(3900))");
-	} while (atomic_load(&pool->wal.pages) < pages);
-	pp_release(&lease);
 }
 
 static void overflow(struct pp_pool *pool)
@@ -107,31 +93,6 @@ TEST(wal, commits_do_not_checkpoint_the_keeper_does)
 	grow(f.pool, 500); /* From the start of the WAL again: so many are not much. */
 	keep(f.pool);
 	CHECK_INT(stats(f.pool).checkpoints, ==, 1);
-}
-
-/* Nobody calls but the commit itself. */
-TEST(wal, the_thread_is_woken_by_the_commit_that_fills_it)
-{
-	CLEANUP(fixture_close)
-	struct fixture f = fixture_config((struct pp_config){ .on_open = no_sync });
-
-	grow(f.pool, 1000); /* And not on beside it: that may be in its way. */
-	WAIT_FOR(stats(f.pool).checkpoints > 0);
-}
-
-/* At once, not when it looks anyway: here as if there were a thread. */
-TEST(wal, that_has_grown_wakes_the_thread)
-{
-	CLEANUP(fixture_close)
-	struct fixture f = fixture_config(
-		(struct pp_config){ .keeper = PP_KEEPER_MANUAL, .on_open = no_sync });
-
-	f.pool->config.keeper = PP_KEEPER_THREAD;
-	grow(f.pool, 900);
-	CHECK(!f.pool->keeper.poked);
-	grow(f.pool, 1001);
-	CHECK(f.pool->keeper.poked);
-	f.pool->config.keeper = PP_KEEPER_MANUAL;
 }
 
 TEST(wal, is_not_woken_in_time_that_has_not_come)
