@@ -16,17 +16,15 @@
  * States are changed under group.mutex, but for the finisher's COMMITTING to DONE. The member reads
  * its own without it (acquire: what was written into the member before is seen), and sleeps on it
  * as on a futex. Who is to look again gets POKED added to it, so a wake-up that comes before he
- * sleeps is not lost; READY likewise, and he waits for a moment without sleeping. SQLite is never
- * called under the mutex. What is in a batch besides the chain of those who ran and the reason why
- * it is doomed belongs to the baton, which is passed under the mutex.
+ * sleeps is not lost. SQLite is never called under the mutex. What is in a batch besides the chain
+ * of those who ran and the reason why it is doomed belongs to the baton, which is passed under the
+ * mutex.
  */
 /* SPDX-License-Identifier: MIT */
 #include "member.h"
 
 enum {
 	MEMBERS_MAX = 128,
-	READY_NS = 20000,  /* A switch of context and a callback. */
-	UNREADY = 8,       /* Batons that nobody is readied for when one stood so long in vain. */
 	GROUP_NS = 5000000 /* For taking members: more of them would wait for those before. */
 };
 
@@ -38,7 +36,6 @@ void group_init(struct group *group)
 	group->inside = group->pausing = 0;
 	group->take_max = MEMBERS_MAX;
 	group->take_ns = GROUP_NS;
-	atomic_store(&group->unready, 0);
 	group->counts = (struct lane_counts){ 0 };
 	atomic_store(&group->waiting, 0);
 	atomic_store(&group->closing, false);
@@ -85,7 +82,7 @@ void group_dequeue(struct pp_pool *pool, struct member *m, uint64_t now)
 
 static unsigned state_of(const struct member *m)
 {
-	return atomic_load(&m->state) & ~(unsigned)(POKED | READY);
+	return atomic_load(&m->state) & ~(unsigned)POKED;
 }
 
 /* Also without the mutex, by whose the member is. It may be gone before this returns. */
@@ -133,34 +130,6 @@ void group_lead_pass(struct pp_pool *pool)
 		return;
 	group_dequeue(pool, next, clock_ns());
 	member_tell(next, LEADING);
-}
-
-void group_ready_next(struct group *group)
-{
-	struct member *m = group->head;
-
-	if (m == NULL || m->options->any_thread)
-		return;
-	if (atomic_load_explicit(&group->unready, memory_order_relaxed) > 0) {
-		atomic_fetch_sub_explicit(&group->unready, 1, memory_order_relaxed);
-		return;
-	}
-	atomic_fetch_or(&m->state, READY);
-	clock_unpark(&m->state);
-}
-
-/* Until it has the baton. In vain where callbacks take long, or where it keeps others from the
- * processor, or they it: to yield lets somebody run who has more to do. */
-static void stand_ready(struct pp_pool *pool, struct member *m)
-{
-	uint64_t until = clock_ns() + READY_NS, now = 0;
-
-	while (atomic_load(&m->state) == WAITING && now < until) {
-		sched_yield();
-		now = clock_ns();
-	}
-	if (now >= until)
-		atomic_store_explicit(&pool->group.unready, UNREADY, memory_order_relaxed);
 }
 
 static void ran_remove(struct batch *b, struct member *m)
@@ -315,14 +284,9 @@ static void explain_leaving(struct pp_pool *pool, struct member *m, unsigned sta
 enum state member_await(struct pp_pool *pool, struct member *m)
 {
 	for (;;) {
-		unsigned was = atomic_fetch_and(&m->state, ~(unsigned)(POKED | READY));
-		unsigned state = was & ~(unsigned)(POKED | READY);
+		unsigned state = atomic_fetch_and(&m->state, ~(unsigned)POKED) & ~(unsigned)POKED;
 		uint64_t until;
 
-		if (state == WAITING && (was & READY) != 0) {
-			stand_ready(pool, m);
-			state = state_of(m);
-		}
 		if (state == LEADING || state == RUNNING || state == DONE)
 			return (enum state)state;
 		until = patience_ns(&pool->group, m, state);

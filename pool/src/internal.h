@@ -430,7 +430,6 @@ struct group {
 	atomic_uint waiting; /* Who waits: to be taken, for a commit, in a pause. */
 	atomic_bool closing;
 	struct lane_counts counts; /* Of the wait to be taken. */
-	atomic_uint unready;       /* Batons that nobody is to stand ready for. Relaxed: advice. */
 	/* How many members a batch takes, and how long. Tests change them. */
 	unsigned take_max;
 	uint64_t take_ns;

@@ -9,7 +9,7 @@
 
 #include "internal.h"
 
-enum state { WAITING, LEADING, RUNNING, CARRIED, RAN, COMMITTING, DONE, POKED = 8, READY = 16 };
+enum state { WAITING, LEADING, RUNNING, CARRIED, RAN, COMMITTING, DONE, POKED = 8 };
 
 /* On the stack of its caller. */
 struct member {
@@ -44,9 +44,6 @@ void member_undo(struct member *member, const struct pp_cause *cause);
 void group_dequeue(struct pp_pool *pool, struct member *member, uint64_t now_ns);
 /* The first of them leads from now on; where there is none, whoever comes next. */
 void group_lead_pass(struct pp_pool *pool);
-/* The first of those who wait is woken to stand ready for the baton, which is his after the one who
- * gets it now: unless somebody has just stood so in vain. */
-void group_ready_next(struct group *group);
 /* A batch must not be committed; the first reason counts. */
 void batch_doom(struct batch *batch, struct pp_cause cause);
 struct batch *group_batch(struct pp_pool *pool, const struct slot *slot);

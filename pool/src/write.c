@@ -192,8 +192,6 @@ static enum then pass(struct pp_pool *pool, struct batch *b, struct member *m,
 		if (then == THEN_SLEEP)
 			lease_part(&b->lease, next->thread);
 		atomic_store(&next->state, then == THEN_RUN ? CARRIED : RUNNING);
-		if (then == THEN_SLEEP)
-			group_ready_next(&pool->group);
 	}
 	pthread_mutex_unlock(&pool->group.mutex);
 	if (then == THEN_SLEEP)
