@@ -27,7 +27,7 @@ const struct argp_option sweep_argp[] = {
 	{ "pairs", KEY_PAIRS, "N", 0, "Pairs of faults, of each sequence and journal mode (20)",
 	  0 },
 	{ "stride", KEY_STRIDE, "N", 0, "Every N-th place only (1)", 0 },
-	{ "part", KEY_PART, "K/N", 0, "The K-th of N parts of the sequences (1/1)", 0 },
+	{ "part", KEY_PART, "K/N", 0, "The K-th of N parts of the sweep (1/1)", 0 },
 	{ 0 },
 };
 
@@ -226,9 +226,10 @@ static void tell_sequence(void)
 		                 t->sequence->name);
 }
 
-static bool is_part(unsigned sequence)
+/* Of two parts one has WAL mode and one DELETE, which are as long as each other. */
+static bool is_part(unsigned position)
 {
-	return sequence % sweep_options.parts == sweep_options.part - 1;
+	return position % sweep_options.parts == sweep_options.part - 1;
 }
 
 bool sweep_next(void)
@@ -239,7 +240,7 @@ bool sweep_next(void)
 		const struct sequence *s = sweep.sequences[sweep.position / 2];
 
 		sweep.trial.wal = sweep.position % 2 == 0;
-		if (!is_part(sweep.position / 2) ||
+		if (!is_part(sweep.position) ||
 		    (!sweep.trial.wal && (s->traits & SEQUENCE_MEMDB) != 0))
 			continue;
 		sweep.trial.sequence = s;
