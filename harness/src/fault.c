@@ -53,7 +53,8 @@ static _Thread_local struct mine {
 static struct {
 	_Atomic uint64_t entered; /* Plans << COUNT_SHIFT | visits. */
 	_Atomic uint64_t left;
-	atomic_uint round; /* How often they were armed: who arms again and who disarms may differ. */
+	atomic_uint
+		round; /* How often they were armed: who arms again and who disarms may differ. */
 	struct shared_plan {
 		struct armed armed;
 		struct harness_fault copy; /* The caller's is his again before a late visit. */

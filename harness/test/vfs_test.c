@@ -53,8 +53,7 @@ static void deleted(const char *name, bool sync)
 	seen.deleted++;
 }
 
-static const struct vfs_watch everything = { opened,  written, truncated,
-	                                     syncing, synced,  deleted };
+static const struct vfs_watch everything = { opened, written, truncated, syncing, synced, deleted };
 
 static void write_rows(const struct database *d, const char *vfs)
 {

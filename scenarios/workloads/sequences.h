@@ -1,4 +1,5 @@
-/* sequences.h - the whole public interface of the pool in short sequences of calls; see sweep_trial.h. */
+/* sequences.h - the whole public interface of the pool in short sequences of calls; see
+ * sweep_trial.h. */
 /* SPDX-License-Identifier: MIT */
 #ifndef SCENARIOS_WORKLOADS_SEQUENCES_H
 #define SCENARIOS_WORKLOADS_SEQUENCES_H

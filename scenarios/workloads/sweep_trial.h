@@ -1,5 +1,6 @@
 /*
- * sweep_trial.h - one sequence of calls on a fresh database while something fails, and what is judged.
+ * sweep_trial.h - one sequence of calls on a fresh database while something fails, and what is
+ * judged.
  *
  *     trial_init(&t, run, &law, folder);
  *     t.sequence = &sequences[i];

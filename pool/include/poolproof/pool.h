@@ -456,8 +456,8 @@ PP_API enum pp_status pp_begin(struct pp_lease *lease, struct pp_error *reterr_e
  */
 PP_API enum pp_status pp_commit(struct pp_lease *lease, struct pp_error *reterr_error);
 /* Undo what the matching pp_begin() began. When SQLite has rolled back already, that is success.
- * Fails with PP_MISUSE (nothing was begun), and with PP_SQLITE or PP_NOMEM: then it is undone all the
- * same, with what is around it, or by the release, which closes the connection. */
+ * Fails with PP_MISUSE (nothing was begun), and with PP_SQLITE or PP_NOMEM: then it is undone all
+ * the same, with what is around it, or by the release, which closes the connection. */
 PP_API enum pp_status pp_rollback(struct pp_lease *lease, struct pp_error *reterr_error);
 
 /* Zeroed, or NULL in its place: a write, the pool's timeout, ten attempts. */
