@@ -24,7 +24,6 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -42,15 +41,7 @@ static unsigned rounds = 2;
 
 static const char *option(int key, const char *value)
 {
-	char *end;
-	unsigned long n = strtoul(value, &end, 10);
-
-	if (key != KEY_ROUNDS)
-		return NULL;
-	if (end == value || *end != '\0' || n == 0 || n > ROUNDS_MAX)
-		return "must be 1..1000";
-	rounds = (unsigned)n;
-	return NULL;
+	return key == KEY_ROUNDS ? harness_read_whole(value, 1, ROUNDS_MAX, &rounds) : NULL;
 }
 
 /* What pool.h says a call fails with. The status of a read that came after may have overwritten
@@ -127,7 +118,7 @@ static void lease_stuck(struct trial *t)
 	pthread_t thread = sitter_start(t, &sitter, HARNESS_WRITE);
 	struct pp_stats stats;
 
-	trial_serves(t, subject_now_ns());
+	trial_serves(t, harness_now_ns());
 	pp_stats_read(t->subject.state, &stats);
 	t->hit = stats.quarantined > 0;
 	sitter_end(&sitter, thread);
@@ -144,7 +135,7 @@ static void lease_stuck_and_locked(struct trial *t)
 	thread = sitter_start(t, &sitter, HARNESS_WRITE);
 	trial_attempt_write(t, true);
 	peer_end(&peer);
-	trial_serves(t, subject_now_ns());
+	trial_serves(t, harness_now_ns());
 	sitter_end(&sitter, thread);
 }
 
@@ -173,7 +164,7 @@ static void forked_child(struct trial *t)
 	t->hit = true;
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		subject_fail(&t->subject, "a forked child used the pool of its parent");
-	trial_serves(t, subject_now_ns());
+	trial_serves(t, harness_now_ns());
 }
 
 /* --- The file ----------------------------------------------------------------------------- */
@@ -219,7 +210,7 @@ static void replaced_twice(struct trial *t)
 	else
 		t->hit = true; /* This build has no points: replaced once. */
 	trial_file_replace(t);
-	since_ns = subject_now_ns();
+	since_ns = harness_now_ns();
 	if (!t->reopens && pp_reopen(t->subject.state, pp_in_ms(TRIAL_LONG_MS), &error) != PP_OK)
 		reopen(t);
 	trial_serves(t, since_ns);
@@ -236,7 +227,7 @@ static void reopen_fails(struct trial *t)
 
 	peer_do(&t->subject, "copy");
 	trial_file_replace(t);
-	since_ns = subject_now_ns();
+	since_ns = harness_now_ns();
 	harness_fault_arm(&fault, 1);
 	pp_reopen(t->subject.state, pp_in_ms(TRIAL_LONG_MS), &error);
 	harness_fault_disarm();

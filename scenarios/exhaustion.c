@@ -21,7 +21,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -42,15 +41,7 @@ static unsigned rounds = 3;
 
 static const char *option(int key, const char *value)
 {
-	char *end;
-	unsigned long n = strtoul(value, &end, 10);
-
-	if (key != KEY_ROUNDS)
-		return NULL;
-	if (end == value || *end != '\0' || n == 0 || n > ROUNDS_MAX)
-		return "must be 1..1000";
-	rounds = (unsigned)n;
-	return NULL;
+	return key == KEY_ROUNDS ? harness_read_whole(value, 1, ROUNDS_MAX, &rounds) : NULL;
 }
 
 /* --- What is right ------------------------------------------------------------------------ */

@@ -24,9 +24,7 @@
 
 #include <argp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { KEY_KILLS = 0x1000, KEY_VICTIM, KILLS_MAX = 100000 };
@@ -76,27 +74,11 @@ static struct {
 	struct victim_findings findings;
 } so_far;
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 static const char *option(int key, const char *value)
 {
-	char *end;
-	unsigned long n = strtoul(value, &end, 10);
-
 	if (key == KEY_VICTIM)
 		victim_text = value;
-	if (key != KEY_KILLS)
-		return NULL;
-	if (*end != '\0' || n == 0 || n > KILLS_MAX)
-		return "must be 1..100000";
-	kills = (unsigned)n;
-	return NULL;
+	return key == KEY_KILLS ? harness_read_whole(value, 1, KILLS_MAX, &kills) : NULL;
 }
 
 /* --- The victim --------------------------------------------------------------------------- */
@@ -207,11 +189,11 @@ static void next_file(struct harness_run *run)
 static struct harness_acks *kill_one(struct harness_run *run, const struct aim *aim)
 {
 	struct harness_acks *acks = victim_acks(run, &aim->plan);
-	uint64_t start = now_ns();
+	uint64_t start = harness_now_ns();
 	enum victim_end end =
 		victim_wait(victim_start(run, arguments, &aim->plan), acks, aim->after);
 
-	harness_duration(run, kind_names[aim->kind], now_ns() - start);
+	harness_duration(run, kind_names[aim->kind], harness_now_ns() - start);
 	if (end == VICTIM_BY_ITSELF)
 		harness_case_fail(run, "the victim ended by itself");
 	so_far.injected[aim->kind]++;
@@ -331,7 +313,7 @@ static void body(struct harness_run *run)
 	} cycle[] = { { { AT_POINT }, 1 }, { { AT_CALL, IN_RECOVERY }, 2 },
 		      { { AT_POINT }, 1 }, { { ANYWHERE, IN_RECOVERY }, 2 },
 		      { { AT_POINT }, 1 }, { { AT_CALL }, 1 } };
-	uint64_t start = now_ns();
+	uint64_t start = harness_now_ns();
 	struct aim aims[2];
 
 	while (so_far.kills < kills) {
@@ -344,7 +326,7 @@ static void body(struct harness_run *run)
 		do_case(run, aims, cycle[i].count);
 		so_far.cases++;
 	}
-	numbers(run, (double)(now_ns() - start) / 1e9);
+	numbers(run, (double)(harness_now_ns() - start) / 1e9);
 	if (has_points(run))
 		judge_points(run);
 }

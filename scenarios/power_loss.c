@@ -26,7 +26,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -47,20 +46,17 @@ static const struct argp_option options[] = {
 	{ 0 },
 };
 
-static unsigned long states = 100000;
+static unsigned states = 100000;
 static enum harness_disk_plant plant;
 
 static const char *option(int key, const char *value)
 {
-	char *end;
-
 	if (key == KEY_PLANT)
 		return harness_plant_named(value, &plant)
 		               ? NULL
 		               : "must be sync-dropped, journal-sync-dropped, "
 		                 "database-sync-dropped or commit-torn";
-	states = strtoul(value, &end, 10);
-	return *end == '\0' && states > 0 && states <= STATES_MAX ? NULL : "must be 1..1000000000";
+	return harness_read_whole(value, 1, STATES_MAX, &states);
 }
 
 static const struct mode {

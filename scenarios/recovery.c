@@ -28,7 +28,6 @@
 #include <argp.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -63,14 +62,6 @@ struct kind {
 	bool (*served)(struct rig *r); /* NULL: a write succeeds. */
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 static void pause_us(long us)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL);
@@ -78,19 +69,11 @@ static void pause_us(long us)
 
 static const char *option(int key, const char *value)
 {
-	char *end;
-	unsigned long n = strtoul(value, &end, 10);
-
 	if (key == KEY_VICTIM)
 		victim_text = value;
 	if (key == KEY_HOLDER)
 		holder_path = value;
-	if (key != KEY_TIMES)
-		return NULL;
-	if (*end != '\0' || n == 0 || n > TIMES_MAX)
-		return "must be 1..100000";
-	times = (unsigned)n;
-	return NULL;
+	return key == KEY_TIMES ? harness_read_whole(value, 1, TIMES_MAX, &times) : NULL;
 }
 
 static int help(const struct harness_target *target, const struct harness_options *o)
@@ -130,7 +113,7 @@ static bool killed(struct rig *r, uint64_t *ret_since)
 
 	rig_close(r);
 	met = kill_a_victim(r);
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	return met;
 }
 
@@ -138,7 +121,7 @@ static bool killed_beside(struct rig *r, uint64_t *ret_since)
 {
 	bool met = kill_a_victim(r);
 
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	return met;
 }
 
@@ -148,7 +131,7 @@ static bool locked(struct rig *r, uint64_t *ret_since)
 	pid_t child = rig_holder(r, &end);
 	bool met = !rig_write(r);
 
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	close(end);
 	return waitpid(child, &status, 0) == child && status == 0 && met;
 }
@@ -161,7 +144,7 @@ static bool without(struct rig *r, const char *place, int number, uint64_t *ret_
 
 	harness_fault_arm(&fault, 1);
 	met = !rig_write(r);
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	harness_fault_disarm();
 	return met && fault.hits > 0;
 }
@@ -196,7 +179,7 @@ static bool no_descriptors(struct rig *r, uint64_t *ret_since)
 		rig_close(r);
 	harness_fault_arm(&fault, 1);
 	met = (r->pool == NULL || spoil_the_writer(r)) && !rig_write(r);
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	harness_fault_disarm();
 	return met && fault.hits > 0;
 }
@@ -207,7 +190,7 @@ static bool retired(struct rig *r, uint64_t *ret_since)
 {
 	uint64_t before = rig_stats(r).retired;
 
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	return spoil_the_writer(r) && rig_stats(r).retired == before + 1;
 }
 
@@ -246,7 +229,7 @@ static bool writer_stuck(struct rig *r, uint64_t *ret_since)
 {
 	rig_another(r, be_in_the_way);
 	sem_wait(&r->there);
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	return true;
 }
 
@@ -254,7 +237,7 @@ static bool query_stuck(struct rig *r, uint64_t *ret_since)
 {
 	rig_another(r, run_for_ever);
 	sem_wait(&r->there);
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	return true;
 }
 
@@ -270,7 +253,7 @@ static bool overloaded(struct rig *r, uint64_t *ret_since)
 	while (rig_stats(r).write.waiting == 0)
 		pause_us(50);
 	met = pp_acquire(r->pool, PP_WRITE, pp_in_ms(1000), &lease, NULL) == PP_OVERLOADED;
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	rig_let_go(r);
 	return met;
 }
@@ -280,7 +263,7 @@ static bool forked(struct rig *r, uint64_t *ret_since)
 	int status = -1;
 	pid_t child;
 
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	child = fork();
 	if (child == 0)
 		_exit(pp_keep(r->pool, NULL) == PP_FORKED ? 0 : 1);
@@ -309,7 +292,7 @@ static bool file_deleted(struct rig *r, uint64_t *ret_since)
 	bool met = unlink(r->path) == 0 && is_refused(r);
 
 	rig_replace(r);
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	return met && reopen(r);
 }
 
@@ -318,7 +301,7 @@ static bool file_cut(struct rig *r, uint64_t *ret_since)
 	bool met = truncate(r->path, 8192) == 0 && is_refused(r);
 
 	rig_replace(r);
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	return met && reopen(r);
 }
 
@@ -326,7 +309,7 @@ static bool file_readonly(struct rig *r, uint64_t *ret_since)
 {
 	bool met = chmod(r->path, 0444) == 0 && is_refused(r);
 
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	return chmod(r->path, 0644) == 0 && met && reopen(r);
 }
 
@@ -334,7 +317,7 @@ static bool file_readonly(struct rig *r, uint64_t *ret_since)
 static bool file_replaced(struct rig *r, uint64_t *ret_since)
 {
 	rig_replace(r);
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	return !rig_write(r);
 }
 
@@ -348,7 +331,7 @@ static bool wal_pinned(struct rig *r, uint64_t *ret_since)
 
 	while (met && rig_stats(r).wal_bytes <= 2 * RIG_WAL_MAX)
 		met = rig_write(r);
-	*ret_since = now_ns();
+	*ret_since = harness_now_ns();
 	pp_release(&lease);
 	return met;
 }
@@ -386,16 +369,16 @@ struct tally {
 static void do_case(struct rig *r, const struct kind *kind, struct tally *tally)
 {
 	bool (*served)(struct rig *) = kind->served != NULL ? kind->served : rig_write;
-	uint64_t since = now_ns(), limit = LIMIT * harness_lateness_ns();
+	uint64_t since = harness_now_ns(), limit = LIMIT * harness_lateness_ns();
 	bool met = kind->once(r, &since), well = served(r);
 	char tag[64];
 
-	while (!well && now_ns() - since < limit) {
+	while (!well && harness_now_ns() - since < limit) {
 		pause_us(50);
 		well = served(r);
 	}
 	snprintf(tag, sizeof tag, "recovery.%s", kind->name);
-	harness_duration(r->run, tag, now_ns() - since);
+	harness_duration(r->run, tag, harness_now_ns() - since);
 	rig_let_go(r);
 	tally->injected++;
 	tally->hit += met;

@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { KEY_ROUNDS = 0x1000, ROUNDS_MAX = 100000 };
@@ -38,15 +37,7 @@ static unsigned rounds = 300;
 
 static const char *option(int key, const char *value)
 {
-	char *end;
-	unsigned long n = strtoul(value, &end, 10);
-
-	if (key != KEY_ROUNDS)
-		return NULL;
-	if (*value < '0' || *value > '9' || *end != '\0' || n == 0 || n > ROUNDS_MAX)
-		return "must be 1..100000";
-	rounds = (unsigned)n;
-	return NULL;
+	return key == KEY_ROUNDS ? harness_read_whole(value, 1, ROUNDS_MAX, &rounds) : NULL;
 }
 
 static struct shut_sums sums;

@@ -28,9 +28,7 @@
 #include <argp.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { KEY_WAITERS = 0x1000, OVERTAKE_MS = 10, FAIR_PERCENT = 50 };
 
@@ -43,15 +41,8 @@ static unsigned waiters = 64;
 
 static const char *option(int key, const char *value)
 {
-	char *end;
-	unsigned long n = strtoul(value, &end, 10);
-
-	if (key != KEY_WAITERS)
-		return NULL;
-	if (*value < '0' || *value > '9' || *end != '\0' || n < 12 || n > WAITERS_MAX)
-		return "must be 12..256";
-	waiters = (unsigned)n;
-	return NULL;
+	return key == KEY_WAITERS ? harness_read_whole(value, WAITERS_MIN, WAITERS_MAX, &waiters)
+	                          : NULL;
 }
 
 /* --- The pool's own line ------------------------------------------------------------------ */
@@ -60,19 +51,11 @@ static const char *option(int key, const char *value)
 static _Thread_local struct grant *asking;
 static uint64_t orders[2]; /* Each under its line's lock. */
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 static void visit(enum pp_point point)
 {
 	if (point != PP_POINT_WAIT || asking == NULL)
 		return;
-	asking->stood_ns = now_ns();
+	asking->stood_ns = harness_now_ns();
 	asking->stood_order = ++orders[asking->lane];
 }
 

@@ -22,7 +22,6 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -63,25 +62,17 @@ static const char *option(int key, const char *value)
 	return NULL;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 /* --- The load ---------------------------------------------------------------------------- */
 
 static bool timed_transfer(struct harness_worker *worker, void *context, struct harness_failure *f)
 {
 	struct thread *thread = &meeting->threads[second_of != NULL][worker->thread];
-	uint64_t start = now_ns(), end;
+	uint64_t start = harness_now_ns(), end;
 	bool well;
 
 	(void)context;
 	well = transfer.run(worker, transfer.context, f);
-	end = now_ns();
+	end = harness_now_ns();
 	if (thread->first_ns == 0)
 		thread->first_ns = start;
 	thread->last_ns = end;
@@ -108,11 +99,11 @@ static void meet(struct harness_run *run, const char *folder)
 /* Both begin at one moment. One that died is noticed by the limit. */
 static void wait_for_the_other(struct harness_run *run)
 {
-	uint64_t limit = now_ns() + MEETING_S * 1000000000ull;
+	uint64_t limit = harness_now_ns() + MEETING_S * 1000000000ull;
 
 	atomic_fetch_add(&meeting->here, 1);
 	while (atomic_load(&meeting->here) < PROCESSES) {
-		if (now_ns() > limit)
+		if (harness_now_ns() > limit)
 			harness_cannot(run, "the other process did not come within %d s",
 			               MEETING_S);
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);

@@ -17,6 +17,11 @@ uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
+uint64_t harness_now_ns(void)
+{
+	return now_ns();
+}
+
 double run_seconds(const struct harness_run *run)
 {
 	return (double)(now_ns() - run->start_ns) / 1e9;

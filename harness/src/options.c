@@ -86,23 +86,40 @@ static const char *option_name(const struct argp_option *table, int key)
 	return table->name != NULL ? table->name : "?";
 }
 
-/* A whole number in its bounds, all of the text. */
-static error_t read_whole(struct reading *r, int key, const char *value, uint64_t low,
-                          uint64_t high, uint64_t *ret_value)
+/* A whole number in its bounds, all of the text. NULL, or what it must be; until the next call. */
+static const char *whole_number(const char *value, uint64_t low, uint64_t high, uint64_t *ret_value)
 {
-	char must[80], *end;
+	static char must[80];
 	unsigned long long number;
+	char *end;
 
 	errno = 0;
 	number = strtoull(value, &end, 10);
 	if (value[0] >= '0' && value[0] <= '9' && *end == '\0' && errno == 0 && number >= low &&
 	    number <= high) {
 		*ret_value = number;
-		return 0;
+		return NULL;
 	}
 	snprintf(must, sizeof must, "must be %llu..%llu", (unsigned long long)low,
 	         (unsigned long long)high);
-	return wrong(r, option_name(options, key), value, must);
+	return must;
+}
+
+const char *harness_read_whole(const char *value, unsigned low, unsigned high, unsigned *ret_value)
+{
+	uint64_t number = *ret_value;
+	const char *must = whole_number(value, low, high, &number);
+
+	*ret_value = (unsigned)number;
+	return must;
+}
+
+static error_t read_whole(struct reading *r, int key, const char *value, uint64_t low,
+                          uint64_t high, uint64_t *ret_value)
+{
+	const char *must = whole_number(value, low, high, ret_value);
+
+	return must == NULL ? 0 : wrong(r, option_name(options, key), value, must);
 }
 
 static error_t read_unsigned(struct reading *r, int key, const char *value, unsigned low,

@@ -2,8 +2,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "fake.h"
 
-#include <poolproof/harness/case.h>
-
 #include <argp.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -102,27 +100,6 @@ TEST(run, names_the_signal_and_the_stack_of_a_crash)
 		return; /* The sanitizer has the signal, and prints the stack. */
 	CHECK_CONTAINS(o.reasons, "crash: SIGSEGV");
 	CHECK_CONTAINS(o.error, "fake_query");
-}
-
-static void crash_in_a_case(struct harness_run *run)
-{
-	harness_case_begin(run, "the third");
-	raise(SIGSEGV);
-}
-
-TEST(run, names_the_case_of_a_crash)
-{
-	static const struct harness_scenario cases = { .name = "fake_scenario",
-		                                       .question = "Does it crash?",
-		                                       .load = "none",
-		                                       .passes = "never",
-		                                       .body = crash_in_a_case };
-	CLEANUP(outcome_done)
-	struct outcome o =
-		scenario_run(&cases, (struct fake){ .crash = true }, "--threads", "2", NULL);
-
-	CHECK_INT(o.code, ==, 1);
-	CHECK_CONTAINS(o.reasons, " in case the third;");
 }
 
 TEST(run, says_where_every_thread_hangs)

@@ -15,14 +15,6 @@
 
 enum { THREADS_MAX = 256, CLOSE_MS = 2000, DESCRIPTORS_MAX = 256 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 /* --- The database ------------------------------------------------------------------------- */
 
 void borrow_create(struct harness_run *run, const char *path)
@@ -175,7 +167,7 @@ static void borrow(struct borrower *b)
 		harness_entropy_uniform(&b->entropy, 0, 2) == 0 ? HARNESS_WRITE : HARNESS_READ;
 	struct harness_connection connection = { 0 };
 	struct harness_failure f;
-	uint64_t asked = now_ns();
+	uint64_t asked = harness_now_ns();
 	bool lent = l->target->lend(l->state, access, patience, &connection, &f);
 
 	harness_deadline_judge(l->run, asked, patience, lent);

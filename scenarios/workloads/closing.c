@@ -39,14 +39,14 @@ static void note_time(struct closing *c, uint64_t took, uint64_t allowed, unsign
 static enum pp_status close_timed(struct everything *all, unsigned patience_ms,
                                   struct pp_closing *ret_left, uint64_t *ret_took)
 {
-	uint64_t begun = everything_now_ns(), none = 0;
+	uint64_t begun = harness_now_ns(), none = 0;
 	enum pp_status status;
 
 	atomic_store(&all->patience_ns, patience_ms * UINT64_C(1000000));
 	atomic_compare_exchange_strong(&all->closing_ns, &none, begun);
 	status = pp_close(all->pool, patience_ms == 0 ? PP_NO_WAIT : pp_in_ms(patience_ms),
 	                  ret_left);
-	*ret_took = everything_now_ns() - begun;
+	*ret_took = harness_now_ns() - begun;
 	harness_duration(all->run, "closing", *ret_took);
 	return status;
 }

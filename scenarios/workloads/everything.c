@@ -6,14 +6,6 @@
 
 #include <time.h>
 
-uint64_t everything_now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 static bool fits(const struct everything_worker *w, const struct everything_call *call,
                  enum pp_status status, const struct pp_error *error, uint64_t took_ns)
 {
@@ -67,14 +59,14 @@ static void *work(void *context)
 	for (w->index = 0; status != PP_CLOSED; w->index++) {
 		struct pp_error error = { 0 };
 		const struct everything_call *call;
-		uint64_t begun = everything_now_ns(), now;
+		uint64_t begun = harness_now_ns(), now;
 
 		harness_entropy_init(&w->entropy, w->all->seed, w->thread, w->index);
 		w->patience_ns = UINT64_MAX;
 		call = everything_next(w);
 		atomic_store(&w->doing, call->name);
 		status = call->run(w, &error);
-		now = everything_now_ns();
+		now = harness_now_ns();
 		if (!fits(w, call, status, &error, now - begun))
 			harness_case_fail(w->all->run, "%s says %s after %.1f ms: %s", call->name,
 			                  pp_status_name(status), (double)(now - begun) / 1e6,

@@ -74,6 +74,5 @@ void everything_start(struct everything *all, struct everything_worker *workers,
 /* The pool has been closed: they have been told, and end. */
 void everything_join(struct everything *all, struct everything_worker *workers, unsigned count);
 /* Monotonic. */
-uint64_t everything_now_ns(void);
 
 #endif

@@ -79,7 +79,7 @@ static void touch(struct everything_worker *w, struct pp_lease *lease)
 static enum pp_status borrow(struct everything_worker *w, enum pp_lane lane, struct pp_lease *lease,
                              struct pp_error *error)
 {
-	uint64_t asked = everything_now_ns();
+	uint64_t asked = harness_now_ns();
 	struct pp_deadline until = lane == PP_EXCLUSIVE ? little_patience(w) : patience(w);
 	enum pp_status status = pp_acquire(w->all->pool, lane, until, lease, error);
 

@@ -14,7 +14,6 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <time.h>
 
 enum { FAR_MS = 60000, PATIENCE_MS = 3000, SPINS = 300, POLITE = 2000 };
 
@@ -31,14 +30,6 @@ struct side {
 	unsigned number;
 	struct pp_lease lease;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 /* Both go on from here at once, each a few instructions later or earlier. */
 static bool meet(struct side *s, uint64_t round)
@@ -62,11 +53,11 @@ static bool meet(struct side *s, uint64_t round)
 static bool acquire_soon(struct side *s)
 {
 	struct harness_run *run = s->pair->run;
-	uint64_t asked = now_ns(), took;
+	uint64_t asked = harness_now_ns(), took;
 	enum pp_status status =
 		pp_acquire(s->pair->pool, PP_READ, pp_in_ms(PATIENCE_MS), &s->lease, NULL);
 
-	took = now_ns() - asked;
+	took = harness_now_ns() - asked;
 	if (status == PP_OK && took <= harness_lateness_ns())
 		return true;
 	harness_case_fail(run,
@@ -101,7 +92,7 @@ static void *play(void *context)
 	if (s->number == 0 && !acquire_soon(s))
 		return NULL;
 	for (uint64_t round = 0;; round++) {
-		if (s->number == 0 && now_ns() >= p->until_ns)
+		if (s->number == 0 && harness_now_ns() >= p->until_ns)
 			atomic_store(&p->last, round);
 		if (!meet(s, round))
 			break;
@@ -151,7 +142,7 @@ void handshake_run(struct harness_run *run, double seconds)
 	                                 .keeper = PP_KEEPER_MANUAL },
 	            &p.pool, &error) != PP_OK)
 		harness_cannot(run, "%s: %s; is the disk full?", path, error.message);
-	p.until_ns = now_ns() + (uint64_t)(seconds * 1e9);
+	p.until_ns = harness_now_ns() + (uint64_t)(seconds * 1e9);
 	play_both(&p);
 	if (pp_close(p.pool, pp_in_ms(5000), NULL) != PP_OK)
 		harness_case_fail(run, "the pool cannot be closed");

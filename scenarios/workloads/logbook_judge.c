@@ -2,9 +2,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "workloads.h"
 
+#include <poolproof/harness/run.h>
+
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 static const char rows_sql[] = "SELECT thread, n FROM harness_log ORDER BY id";
 
@@ -109,26 +110,18 @@ static void rows_judge(const struct logbook *book, size_t place, struct logbook_
 	}
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 struct logbook_finding logbook_judge(const struct logbook *book, struct harness_image *image,
                                      size_t place)
 {
 	struct logbook_finding finding = { 0 };
 	struct harness_log_state state;
-	uint64_t start = now_ns();
+	uint64_t start = harness_now_ns();
 	sqlite3 *db;
 
 	if (harness_image_open(image, strrchr(book->path, '/') + 1, &db) == SQLITE_OK &&
 	    sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) == SQLITE_OK)
 		sqlite3_exec(db, "SELECT 1 FROM harness_log LIMIT 1", NULL, NULL, NULL);
-	finding.recovery_ns = now_ns() - start;
+	finding.recovery_ns = harness_now_ns() - start;
 	state = harness_log_read(db, true);
 	finding.wrong = state.rows < 0;
 	snprintf(finding.text, sizeof finding.text, "%s", state.wrong);

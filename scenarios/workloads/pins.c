@@ -42,14 +42,6 @@ struct pins {
 	uint64_t wal_most, cut_ns;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 static void pause_ms(unsigned ms)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000L }, NULL);
@@ -150,15 +142,16 @@ static bool is_small(struct pins *p)
 static uint64_t await(struct pins *p, bool (*is_so)(struct pins *), unsigned limit_ms,
                       const char *what)
 {
-	uint64_t begun = now_ns(), limit = limit_ms * UINT64_C(1000000) + harness_lateness_ns();
+	uint64_t begun = harness_now_ns(),
+		 limit = limit_ms * UINT64_C(1000000) + harness_lateness_ns();
 
-	while (!is_so(p) && now_ns() - begun < limit)
+	while (!is_so(p) && harness_now_ns() - begun < limit)
 		pause_ms(2);
-	if (now_ns() - begun >= limit)
+	if (harness_now_ns() - begun >= limit)
 		harness_case_fail(p->run, "%s, %.0f ms later; the WAL has %llu bytes of at most %d",
 		                  what, (double)limit / 1e6, (unsigned long long)wal_bytes(p),
 		                  WAL_MAX);
-	return now_ns() - begun;
+	return harness_now_ns() - begun;
 }
 
 static void watch(struct pins *p)
@@ -172,7 +165,8 @@ static void watch(struct pins *p)
 	atomic_store(&p->leave, true);
 	p->cut_ns = await(p, is_small, CUT_MS, "the reader is gone and the WAL is not cut");
 	harness_duration(p->run, "wal.cut", p->cut_ns);
-	for (until = now_ns() + AFTER_MS * UINT64_C(1000000); now_ns() < until; pause_ms(5))
+	for (until = harness_now_ns() + AFTER_MS * UINT64_C(1000000); harness_now_ns() < until;
+	     pause_ms(5))
 		if (is_large(p))
 			await(p, is_small, CUT_MS, "nobody reads and the WAL is not bounded");
 }

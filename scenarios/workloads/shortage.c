@@ -31,7 +31,7 @@ static bool was_on(const struct shortage *s, uint64_t asked_ns)
  * yet counted it is what lateness is for. */
 static void judge_idle(struct shortage *s, enum harness_access access, uint64_t asked_ns)
 {
-	uint64_t now = subject_now_ns(), since = atomic_load(&s->full_ns[access]);
+	uint64_t now = harness_now_ns(), since = atomic_load(&s->full_ns[access]);
 
 	if (since < asked_ns)
 		since = asked_ns;
@@ -64,7 +64,7 @@ static void judge_refusal(struct shortage *s, enum harness_access access, bool g
 static void note_recovery(struct shortage *s, uint64_t asked_ns)
 {
 	static _Thread_local const struct shortage *told;
-	uint64_t ended = atomic_load(&s->ended_ns), took = subject_now_ns() - ended, before;
+	uint64_t ended = atomic_load(&s->ended_ns), took = harness_now_ns() - ended, before;
 
 	if (ended == 0 || asked_ns < ended || told == s)
 		return;
@@ -79,27 +79,27 @@ static void note_recovery(struct shortage *s, uint64_t asked_ns)
 static void count_held(struct shortage *s, enum harness_access access)
 {
 	if (atomic_fetch_add(&s->held[access], 1) + 1 >= s->capacity[access])
-		atomic_store(&s->full_ns[access], subject_now_ns());
+		atomic_store(&s->full_ns[access], harness_now_ns());
 }
 
 static void count_back(struct shortage *s, enum harness_access access)
 {
 	if (atomic_fetch_sub(&s->held[access], 1) >= s->capacity[access])
-		atomic_store(&s->full_ns[access], subject_now_ns());
+		atomic_store(&s->full_ns[access], harness_now_ns());
 }
 
 static void begin(struct shortage *s)
 {
 	if (s->want->make != NULL)
 		s->want->make(s);
-	atomic_store(&s->made_ns, subject_now_ns());
+	atomic_store(&s->made_ns, harness_now_ns());
 }
 
 static void end(struct shortage *s)
 {
 	if (s->want->end != NULL)
 		s->want->end(s);
-	atomic_store(&s->ended_ns, subject_now_ns());
+	atomic_store(&s->ended_ns, harness_now_ns());
 }
 
 /* Enough were refused, or, where nobody is to be, all the others are waiting. */
@@ -135,13 +135,13 @@ static void send_crowd_home(struct shortage *s)
 static bool keep(struct harness_worker *worker, struct shortage *s, enum harness_access access,
                  struct harness_failure *f)
 {
-	uint64_t limit = subject_now_ns() + harness_lateness_ns();
+	uint64_t limit = harness_now_ns() + harness_lateness_ns();
 	struct harness_connection c;
 	bool well = subject_lend(worker, &s->subject, access, &c, f);
 
 	if (well) {
 		count_held(s, access);
-		while (!is_enough(s) && subject_now_ns() < limit)
+		while (!is_enough(s) && harness_now_ns() < limit)
 			pause_briefly();
 		count_back(s, access);
 		subject_give_back(worker, &s->subject, &c);
@@ -223,7 +223,7 @@ static void take_part(struct harness_worker *worker, struct shortage *s, struct 
 		begin(s);
 	if (number == s->to)
 		end(s);
-	asked = subject_now_ns();
+	asked = harness_now_ns();
 	worker->timeout_ns = patience_of(s, asked);
 	atomic_fetch_add(&s->inside, 1);
 	well = greedy ? be_greedy(worker, s, access, f) : perform(worker, s, kind, f);

@@ -16,14 +16,6 @@ enum { PAYLOAD_BYTES = 200, FILL_ROWS = 400 };
  * takes is measured, and the gate's to judge. */
 enum { RECOVERY_LATENESSES = 4 };
 
-uint64_t subject_now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 void subject_fail(struct subject *s, const char *format, ...)
 {
 	char text[512];
@@ -163,7 +155,7 @@ static void let_go(const struct subject *s, const struct harness_connection *con
 
 void subject_judge_time(struct subject *s, uint64_t asked_ns, uint64_t patience_ns, bool well)
 {
-	if (subject_now_ns() - asked_ns > patience_ns + harness_lateness_ns())
+	if (harness_now_ns() - asked_ns > patience_ns + harness_lateness_ns())
 		atomic_store(&s->failed, true);
 	harness_deadline_judge(s->run, asked_ns, patience_ns, well);
 }
@@ -196,7 +188,7 @@ static bool write_row(struct harness_connection *connection, void *context,
 
 bool subject_write(struct harness_worker *worker, struct subject *s, struct harness_failure *f)
 {
-	uint64_t asked = subject_now_ns();
+	uint64_t asked = harness_now_ns();
 	struct write w = { worker, s, atomic_fetch_add(&s->next[worker->thread], 1) };
 	bool well;
 
@@ -211,7 +203,7 @@ bool subject_write(struct harness_worker *worker, struct subject *s, struct harn
 bool subject_lend(struct harness_worker *worker, struct subject *s, enum harness_access access,
                   struct harness_connection *ret, struct harness_failure *f)
 {
-	uint64_t asked = subject_now_ns();
+	uint64_t asked = harness_now_ns();
 	bool well = harness_lend(worker, access, ret, f);
 
 	subject_judge_time(s, asked, worker->timeout_ns, well);
@@ -280,7 +272,7 @@ bool subject_serves(struct subject *s, const char *tag, uint64_t since_ns)
 
 	do {
 		well = subject_write(&s->worker, s, &f) && subject_read(&s->worker, s, &f);
-		took = subject_now_ns() - since_ns;
+		took = harness_now_ns() - since_ns;
 		if (!well)
 			wait_before_next(took);
 	} while (!well && took <= limit_ns);

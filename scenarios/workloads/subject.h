@@ -77,7 +77,6 @@ bool subject_sql(struct harness_worker *worker, struct harness_connection *conne
 bool subject_serves(struct subject *s, const char *tag, uint64_t since_ns);
 
 /* Of the monotonic clock. */
-uint64_t subject_now_ns(void);
 
 /* --- Another process ---------------------------------------------------------------------- */
 

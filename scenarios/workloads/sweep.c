@@ -41,17 +41,6 @@ struct sweep_options sweep_options = {
 
 /* --- Options ------------------------------------------------------------------------------ */
 
-static bool whole(const char *value, unsigned low, unsigned high, unsigned *ret)
-{
-	char *end;
-	unsigned long n = strtoul(value, &end, 10);
-
-	if (value[0] < '0' || value[0] > '9' || *end != '\0' || n < low || n > high)
-		return false;
-	*ret = (unsigned)n;
-	return true;
-}
-
 static const char *read_modes(const char *value)
 {
 	static const char *const names[] = { "once", "lasting", "pairs" };
@@ -81,7 +70,8 @@ static const char *read_part(const char *value)
 	if (length >= sizeof first || value[length] == '\0')
 		return "must be K/N, 1 <= K <= N <= 64";
 	memcpy(first, value, length);
-	if (!whole(value + length + 1, 1, 64, &o->parts) || !whole(first, 1, o->parts, &o->part))
+	if (harness_read_whole(value + length + 1, 1, 64, &o->parts) != NULL ||
+	    harness_read_whole(first, 1, o->parts, &o->part) != NULL)
 		return "must be K/N, 1 <= K <= N <= 64";
 	return NULL;
 }
@@ -107,9 +97,9 @@ const char *sweep_option(int key, const char *value)
 	case KEY_MODES:
 		return read_modes(value);
 	case KEY_PAIRS:
-		return whole(value, 0, 100000, &sweep_options.pairs) ? NULL : "must be 0..100000";
+		return harness_read_whole(value, 0, 100000, &sweep_options.pairs);
 	case KEY_STRIDE:
-		return whole(value, 1, 100000, &sweep_options.stride) ? NULL : "must be 1..100000";
+		return harness_read_whole(value, 1, 100000, &sweep_options.stride);
 	case KEY_PART:
 		return read_part(value);
 	default:

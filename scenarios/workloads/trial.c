@@ -91,7 +91,7 @@ void trial_lock_held(struct trial *t)
 	peer_start(&t->subject, &peer, t->fault->what, 0);
 	attempt_both(t);
 	peer_end(&peer);
-	trial_serves(t, subject_now_ns());
+	trial_serves(t, harness_now_ns());
 }
 
 /* Shorter than the patience: nobody need notice. */
@@ -104,12 +104,12 @@ void trial_lock_short(struct trial *t)
 	struct peer peer;
 
 	peer_start(s, &peer, t->fault->what, hold_ms);
-	start_ns = subject_now_ns();
+	start_ns = harness_now_ns();
 	if (!subject_write(&s->worker, s, &f))
 		subject_fail(s,
 		             "a write was refused that had %u ms, and the lock was held %u: %.300s",
 		             t->fault->patience_ms, hold_ms, f.text);
-	took = subject_now_ns() - start_ns;
+	took = harness_now_ns() - start_ns;
 	t->hit = true;
 	harness_duration(s->run, t->tag, took > hold_ms * 1000000 ? took - hold_ms * 1000000 : 0);
 	peer_end(&peer);
@@ -130,7 +130,7 @@ void trial_lock_stopped(struct trial *t)
 		peer_continue(&peer);
 		peer_end(&peer);
 	}
-	trial_serves(t, subject_now_ns());
+	trial_serves(t, harness_now_ns());
 }
 
 /* A read lock becomes a write lock, and others have written, or want to. */
@@ -150,7 +150,7 @@ void trial_lock_upgrade(struct trial *t)
 		return;
 	}
 	peer_start(s, &peer, t->wal ? "write" : "reserved", 0);
-	asked = subject_now_ns();
+	asked = harness_now_ns();
 	well = subject_sql(w, &c, "INSERT INTO peer VALUES (2)", &f);
 	subject_judge_time(s, asked, w->timeout_ns, well);
 	t->hit = !well;
@@ -161,7 +161,7 @@ void trial_lock_upgrade(struct trial *t)
 		subject_fail(s, "the upgrade was told: %.300s", f.text);
 	subject_give_back(w, s, &c); /* As it is. */
 	peer_end(&peer);
-	trial_serves(t, subject_now_ns());
+	trial_serves(t, harness_now_ns());
 }
 
 static bool compute(struct harness_connection *connection, void *context, struct harness_failure *f)
@@ -183,7 +183,7 @@ void trial_query_stuck(struct trial *t)
 	struct subject *s = &t->subject;
 	struct harness_failure f = { .kind = HARNESS_FAILURE_OTHER };
 	enum harness_access access = trial_draw(t, 0, 1) == 1 ? HARNESS_WRITE : HARNESS_READ;
-	uint64_t asked = subject_now_ns();
+	uint64_t asked = harness_now_ns();
 	bool well;
 
 	s->worker.timeout_ns = s->options.patience_ns;
@@ -193,7 +193,7 @@ void trial_query_stuck(struct trial *t)
 	t->hit = !well;
 	if (t->ours && (well || !t->is_told(t, TRIAL_LATE, &f)))
 		subject_fail(s, "a query that never ends was told: %.300s", f.text);
-	trial_serves(t, subject_now_ns());
+	trial_serves(t, harness_now_ns());
 }
 
 void trial_file_delete(struct trial *t)
@@ -266,7 +266,7 @@ void trial_file_lost(struct trial *t)
 	else if (t->ours && !t->is_told(t, TRIAL_FILE_CHANGED, &f))
 		subject_fail(s, "a write into a changed file was told: %.300s", f.text);
 	trial_file_put_back(t);
-	since_ns = subject_now_ns();
+	since_ns = harness_now_ns();
 	t->reopen(t);
 	trial_serves(t, since_ns);
 	if (t->fault->what != NULL)
@@ -298,7 +298,7 @@ void trial_file_damaged(struct trial *t)
 	trial_use(t, &f);
 	t->hit |= !query(t, HARNESS_READ, "SELECT sum(length(x)) FROM filler");
 	trial_file_put_back(t);
-	since_ns = subject_now_ns();
+	since_ns = harness_now_ns();
 	t->reopen(t);
 	trial_serves(t, since_ns);
 }
@@ -320,7 +320,7 @@ void trial_wal_deleted(struct trial *t)
 	if (t->ours && (well ? !t->reopens : !t->is_told(t, TRIAL_FILE_CHANGED, &f)))
 		subject_fail(s, "a connection was opened without the WAL: %.300s",
 		             well ? "a write succeeded" : f.text);
-	since_ns = subject_now_ns();
+	since_ns = harness_now_ns();
 	t->reopen(t);
 	trial_serves(t, since_ns);
 }

@@ -11,7 +11,6 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -320,20 +319,12 @@ static bool is_sound(struct harness_run *run, sqlite3 *db, struct victim_finding
 	return sound;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 bool victim_judge(struct harness_run *run, const char *what,
                   const struct victim_plan *const plans[], struct harness_acks *const acks[],
                   unsigned count, struct victim_findings *findings)
 {
 	static const char has[] = "SELECT 1 FROM harness_log WHERE thread = ?1 AND n = ?2";
-	uint64_t wrong = 0, start = now_ns();
+	uint64_t wrong = 0, start = harness_now_ns();
 	struct look look = { 0 };
 	sqlite3 *db;
 	bool sound;
@@ -341,7 +332,7 @@ bool victim_judge(struct harness_run *run, const char *what,
 	sqlite3_open(plans[0]->database, &db);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	sqlite3_exec(db, "SELECT * FROM harness_count", NULL, NULL, NULL);
-	findings->recovery_ns = now_ns() - start;
+	findings->recovery_ns = harness_now_ns() - start;
 	sound = is_sound(run, db, findings) &&
 	        sqlite3_prepare_v2(db, has, -1, &look.stmt, NULL) == SQLITE_OK;
 	for (unsigned i = 0; i < count && sound; i++) {

@@ -21,14 +21,6 @@ struct person {
 	struct harness_entropy entropy;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 static void rest(struct person *p, unsigned us_max)
 {
 	int64_t us = us_max > 0 ? harness_entropy_uniform(&p->entropy, us_max / 2, us_max) : 0;
@@ -63,14 +55,14 @@ static void ask_once(struct person *p)
 {
 	_Alignas(max_align_t) char lease[WAITERS_LEASE_SIZE] = { 0 };
 	uint64_t patience_ns = p->patience_ms * UINT64_C(1000000);
-	struct grant grant = { .asked_ns = now_ns(), .thread = p->thread, .lane = p->lane };
+	struct grant grant = { .asked_ns = harness_now_ns(), .thread = p->thread, .lane = p->lane };
 	bool served = p->of->ask(p->of, p->lane, patience_ns, lease, &grant);
 
-	grant.ended_ns = now_ns();
+	grant.ended_ns = harness_now_ns();
 	harness_deadline_judge(p->of->run, grant.asked_ns, patience_ns, served);
 	if (served) {
 		rest(p, p->hold_us);
-		grant.back_ns = now_ns();
+		grant.back_ns = harness_now_ns();
 		p->of->give_back(p->of, lease);
 	} else if (p->patience_ms == patience_ms[PATIENCES - 1]) {
 		atomic_fetch_add(&p->of->starved, 1);
@@ -96,7 +88,7 @@ void waiters_run(struct waiters *w, double seconds)
 {
 	static struct person people[THREADS_MAX];
 	static pthread_t threads[THREADS_MAX];
-	uint64_t until = now_ns() + (uint64_t)(seconds * 1e9);
+	uint64_t until = harness_now_ns() + (uint64_t)(seconds * 1e9);
 	unsigned count = w->waiters + NEWCOMERS + 2;
 
 	grants_begin();
@@ -106,7 +98,7 @@ void waiters_run(struct waiters *w, double seconds)
 		if (pthread_create(&threads[i], NULL, ask_for_ever, &people[i]) != 0)
 			harness_cannot(w->run, "no more threads; raise the limit");
 	}
-	while (now_ns() < until && !atomic_load(&w->over)) {
+	while (harness_now_ns() < until && !atomic_load(&w->over)) {
 		nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
 	}
 	atomic_store(&w->over, true);

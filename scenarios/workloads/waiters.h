@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-enum { WAITERS_MAX = 256, NEWCOMERS = 4, WAITERS_LEASE_SIZE = 128 };
+enum { WAITERS_MIN = 12, WAITERS_MAX = 256, NEWCOMERS = 4, WAITERS_LEASE_SIZE = 128 };
 
 struct waiters {
 	struct harness_run *run;

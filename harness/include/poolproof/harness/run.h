@@ -68,6 +68,11 @@ struct harness_scenario {
 int harness_main(const struct harness_scenario *scenario,
                  const struct harness_target *const targets[], int argc, char **argv);
 
+/* Monotonic; any thread. */
+uint64_t harness_now_ns(void);
+/* A whole number of an option's, all of the text. NULL, or what it must be, in words. */
+const char *harness_read_whole(const char *value, unsigned low, unsigned high, unsigned *ret_value);
+
 const struct harness_options *harness_run_options(const struct harness_run *run);
 /* The chosen target, and with what to open it, for a body that opens and closes it itself, in the
  * middle of its load: it is not sampled then, and its residue is the body's to judge. path must
