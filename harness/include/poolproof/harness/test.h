@@ -11,7 +11,7 @@
  * One file of each test program says TEST_MAIN() at its end. Each test runs in a process of its
  * own with a time limit (20 s, CK_TIMEOUT_MULTIPLIER times that). `PROGRAM WORD` runs the tests
  * whose suite/claim contains WORD; a word that matches nothing is an error. `-i` stays in one
- * process, for a debugger. `-l` lists. CLEANUP does not run when a claim fails: the process ends.
+ * process, for a debugger. `-l` lists. `-p K/N` is the K-th of N parts. CLEANUP does not run when a claim fails: the process ends.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOLPROOF_HARNESS_TEST_H
@@ -73,18 +73,29 @@ static inline int test_main(int argc, char **argv)
 	Suite *suite = NULL;
 	TCase *tcase = NULL;
 	const char *last = "";
-	unsigned count = 0;
+	unsigned count = 0, part = 1, parts = 1, position = 0;
 
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "-i") == 0)
 			fork_status = CK_NOFORK;
 		else if (strcmp(argv[i], "-l") == 0)
 			listing = 1;
+		else if (strcmp(argv[i], "-p") == 0 && i + 1 < argc &&
+		         sscanf(argv[++i], "%u/%u", &part, &parts) == 2 && part >= 1 &&
+		         part <= parts)
+			continue;
+		else if (argv[i][0] == '-' || (i > 1 && strcmp(argv[i - 1], "-p") == 0)) {
+			fprintf(stderr, "%s: %s: must be a word of a name, -i, -l or -p K/N\n",
+			        argv[0], argv[i]);
+			srunner_free(runner);
+			return 2;
+		}
 		else
 			filter = argv[i];
 	}
 	for (struct test_entry *e = test_entries; e != NULL; e = e->next) {
-		if (filter != NULL && strstr(e->test->name, filter) == NULL)
+		if ((filter != NULL && strstr(e->test->name, filter) == NULL) ||
+		    position++ % parts != part - 1)
 			continue;
 		count++;
 		if (listing) {
