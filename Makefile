@@ -275,19 +275,21 @@ gate-leaks:
 	@timeout 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
 		--records 500 --seed $(GATE_SEED) --dir $(GATE)/runs/leaks || echo "leaks: exit code $$?"
 
-# Fresh counters, every test program and the scenario on both targets; what fails is said in the
-# run's verdict, so that the page and the gate name it.
+# Fresh counters, every test program and a little of the scenarios; what fails is said in the run's
+# verdict, so that the page and the gate name it.
 gate-coverage:
 	@find $(BUILD)/coverage -name '*.gcda' -delete
 	@failed=; for t in pool harness reports; do \
 		timeout 200 $(BUILD)/coverage/$$t-tests >$(GATE)/$$t-tests.log 2>&1 || failed="$$failed $$t-tests"; \
 		tail -n 1 $(GATE)/$$t-tests.log; \
 	done; \
-	for target in poolproof raw; do \
-		$(BUILD)/coverage/poolproof run concurrent_load --target $$target --threads 4 \
-			--operations 500 --records 500 --seed $(GATE_SEED) \
-			--dir $(GATE)/coverage-$$target >$(GATE)/coverage-$$target.log 2>&1; \
-		case $$? in 0|3) ;; *) failed="$$failed concurrent_load:$$target";; esac; \
+	for s in "concurrent_load --threads 4 --operations 500 --records 500" \
+		"concurrent_load --target raw --threads 4 --operations 500 --records 500" \
+		"kill --kills 20" "recovery --times 1" "shutdown --rounds 10" "power_loss --states 500" \
+		"oom_sweep --stride 201" "io_sweep --stride 201" "exhaustion --rounds 1"; do \
+		of=$(GATE)/coverage-$$(echo $${s%% *} | tr -d ' '); rm -rf $$of; \
+		timeout 100 $(BUILD)/coverage/poolproof run $$s --seed $(GATE_SEED) --dir $$of >$$of.log 2>&1; \
+		case $$? in 0|3) ;; *) failed="$$failed $${s%% *}"; mv $$of.log $$of-failed.log;; esac; \
 	done; \
 	gcovr --root . --object-directory $(BUILD)/coverage --exclude '.*/test/' --json \
 		--output $(GATE)/coverage.json $(BUILD)/coverage && \

@@ -155,18 +155,21 @@ static void *warm_thread(void *context)
 /*
  * glibc keeps the stacks of ended threads for later ones, each with a block of the heap, and their
  * arenas, each of whose headers (2256 bytes) it counts as in use. As many threads as the load will
- * have, and a few of the target's own, live at once here, so later ones take nothing new.
+ * have, and a few of the target's own, live at once here, so later ones take nothing new. A body may
+ * have more of its own: so at least as many as there can be arenas, eight a processor.
  * localtime() keeps the time zone; SQLite's date functions call it.
  */
 static void warm_up(struct harness_run *run)
 {
-	enum { TARGETS_OWN = 4, THREADS_MAX = 256 + TARGETS_OWN };
+	enum { TARGETS_OWN = 4, THREADS_MAX = 256 + TARGETS_OWN, ARENAS = 8 };
 	struct warming w;
 	pthread_t threads[THREADS_MAX];
 	unsigned started = 0, wanted = run->options.threads + TARGETS_OWN;
+	unsigned arenas = ARENAS * (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 	time_t now = time(NULL);
 	struct tm tm;
 
+	wanted = wanted > arenas ? wanted : arenas;
 	localtime_r(&now, &tm);
 	sem_init(&w.warm, 0, 0);
 	sem_init(&w.done, 0, 0);

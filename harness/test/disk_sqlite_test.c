@@ -187,6 +187,29 @@ TEST(disk, is_a_vfs)
 	CHECK(!image_file(f.power.image, "log.db-wal")->exists);
 }
 
+/* What is opened must not depend on when: the clock stands, and so does the seed of random(). */
+TEST(disk, has_a_time_of_its_own)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open();
+	char seeds[2][8] = { "1234567", "7654321" };
+	sqlite3_stmt *stmt = NULL;
+	sqlite3_vfs *vfs;
+	sqlite3 *db;
+
+	CHECK_INT(harness_image_open(f.power.image, "log.db", &db), ==, SQLITE_OK);
+	CHECK_INT(sqlite3_prepare_v2(db, "SELECT julianday('now') = 2460000.5", -1, &stmt, NULL),
+	          ==, SQLITE_OK);
+	CHECK_INT(sqlite3_step(stmt), ==, SQLITE_ROW);
+	CHECK_INT(sqlite3_column_int(stmt, 0), ==, 1);
+	sqlite3_finalize(stmt);
+	CHECK_INT(sqlite3_close(db), ==, SQLITE_OK);
+	vfs = sqlite3_vfs_find("harness-disk");
+	for (unsigned i = 0; i < 2; i++)
+		CHECK_INT(vfs->xRandomness(vfs, sizeof seeds[i], seeds[i]), ==, sizeof seeds[i]);
+	CHECK(memcmp(seeds[0], seeds[1], sizeof seeds[0]) == 0);
+	CHECK_INT(vfs->xSleep(vfs, 1000000), ==, 1000000); /* Nobody else has the disk. */
+}
+
 TEST(disk, draws_the_same_for_the_same_seed)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();

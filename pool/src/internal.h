@@ -482,8 +482,8 @@ struct pp_pool {
 	struct turn turn;
 	struct group group; /* Its mutex is never destroyed. */
 
-	/* Those below registered_count do not change. Written under lines[0].mutex, since a line
-	 * that closes has the last say; released with the count, acquired by who looks for one. */
+	/* Those below registered_count do not change. Written under lines[0].mutex; released with
+	 * the count, acquired by who looks for one. */
 	struct registered *registered[PP_STATEMENTS_MAX];
 	atomic_uint registered_count;
 };

@@ -382,9 +382,7 @@ static enum pp_status registered_add(struct pp_pool *pool, struct registered *te
 	pthread_mutex_lock(&line->mutex);
 	count = atomic_load(&pool->registered_count);
 	id = registered_find(pool, text);
-	if (line->closing) {
-		status = PP_CLOSED;
-	} else if (id == 0 && count == PP_STATEMENTS_MAX) {
+	if (id == 0 && count == PP_STATEMENTS_MAX) {
 		status = PP_INVALID;
 	} else if (id == 0) {
 		pool->registered[count] = text;

@@ -43,6 +43,15 @@ static void judge_idle(struct shortage *s, enum harness_access access, uint64_t 
 		             (double)(now - since) / 1e6);
 }
 
+/* Of others only this can be told: who was given no connection was not refused by SQL. */
+static bool is_right(const struct shortage *s, const struct harness_failure *f)
+{
+	if (s->ours)
+		return s->want->is_right(f);
+	return s->want->greed != GREED_EVERY_CONNECTION || f->kind == HARNESS_FAILURE_TIMEOUT ||
+	       f->kind == HARNESS_FAILURE_OVERLOADED || f->kind == HARNESS_FAILURE_BUSY;
+}
+
 static void judge_refusal(struct shortage *s, enum harness_access access, bool greedy,
                           uint64_t asked_ns, const struct harness_failure *f)
 {
@@ -54,7 +63,7 @@ static void judge_refusal(struct shortage *s, enum harness_access access, bool g
 		             f->text);
 	else if (s->want->sparing && !greedy)
 		subject_fail(&s->subject, "refused for what somebody else wanted: %.300s", f->text);
-	else if (s->ours && !s->want->is_right(f))
+	else if (!is_right(s, f))
 		subject_fail(&s->subject, "an error of the wrong kind: %.300s", f->text);
 	else
 		atomic_fetch_add(&s->refused, 1);

@@ -70,7 +70,8 @@ struct waiter {
 	struct waiter *next;
 };
 
-/* From mmap(): whoever uses it after its end crashes for certain. */
+/* From mmap(), and kept for late-comers, who are refused; but with close_under_holder whoever comes
+ * after its end crashes for certain. */
 struct pool {
 	enum fault planted;
 	struct harness_target_options options;
@@ -83,6 +84,8 @@ struct pool {
 	struct connection *idle[2];
 	struct waiter *waiting[2];
 	unsigned lent_count, waiting_count;
+	bool closing;    /* Nobody is lent one any more. */
+	unsigned coming; /* Connections given to a waiter who has not run yet. */
 	unsigned booked; /* lent_count once more, for check(). */
 };
 
@@ -158,9 +161,8 @@ static void disconnect(struct pool *pool, struct harness_residue *ret)
 		if (sqlite3_close(c->db) != SQLITE_OK)
 			ret->connections += sqlite3_close_v2(c->db) == SQLITE_OK;
 	}
-	pthread_cond_destroy(&pool->all_back);
-	pthread_mutex_destroy(&pool->mutex);
-	munmap(pool, sizeof *pool);
+	if (pool->planted == close_under_holder)
+		munmap(pool, sizeof *pool);
 }
 
 static bool open_(const struct harness_target_options *options, void **ret,
@@ -223,7 +225,11 @@ static void close_(void *target, struct harness_residue *ret)
 	if (pool->planted == hang_in_close)
 		wait_for_ever();
 	pthread_mutex_lock(&pool->mutex);
-	while (pool->lent_count > 0 && rc != ETIMEDOUT && pool->planted != close_under_holder)
+	pool->closing = pool->planted != close_under_holder;
+	for (unsigned lane = 0; lane < 2; lane++)
+		for (struct waiter *w = pool->waiting[lane]; w != NULL; w = w->next)
+			pthread_cond_signal(&w->come);
+	while (pool->lent_count + pool->coming > 0 && rc != ETIMEDOUT && pool->planted != close_under_holder)
 		rc = pthread_cond_timedwait(&pool->all_back, &pool->mutex, &limit);
 	pthread_mutex_unlock(&pool->mutex);
 	if (rc == ETIMEDOUT) { /* Nothing is taken from under a holder. */
@@ -263,10 +269,12 @@ static struct connection *wait_in_line(struct pool *pool, enum harness_access la
 		last = &(*last)->next;
 	*last = &w;
 	pool->waiting_count++;
-	while (w.got == NULL && rc != ETIMEDOUT)
+	while (w.got == NULL && !pool->closing && rc != ETIMEDOUT)
 		rc = pthread_cond_timedwait(&w.come, &pool->mutex, &limit);
 	if (w.got == NULL)
 		waiter_leaves(pool, lane, &w);
+	else
+		pool->coming--;
 	pthread_cond_destroy(&w.come);
 	return w.got;
 }
@@ -294,7 +302,7 @@ static bool lend(void *target, enum harness_access access, uint64_t timeout_ns,
 	if (fires(pool, hang_in_lend))
 		wait_for_ever();
 	pthread_mutex_lock(&pool->mutex);
-	c = take(pool, access, timeout_ns);
+	c = pool->closing ? NULL : take(pool, access, timeout_ns);
 	if (c != NULL) {
 		c->holders++;
 		pool->lent_count++;
@@ -323,6 +331,7 @@ static void hand_over(struct pool *pool, struct connection *c)
 		return;
 	}
 	first->got = c;
+	pool->coming++;
 	waiter_leaves(pool, c->lane, first);
 	pthread_cond_signal(&first->come);
 }
