@@ -192,10 +192,17 @@ TEST(disk, has_a_time_of_its_own)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_open();
 	char seeds[2][8] = { "1234567", "7654321" };
+	struct harness_entropy e;
+	struct harness_walk walk;
 	sqlite3_stmt *stmt = NULL;
 	sqlite3_vfs *vfs;
 	sqlite3 *db;
 
+	log_record(&f, "DELETE", "FULL", HARNESS_PLANT_NONE);
+	harness_walk_begin(&walk, f.power.cut, 1, 1, 0);
+	CHECK(harness_walk_next(&walk));
+	harness_entropy_init(&e, 1, walk.place, walk.damage);
+	harness_cut_image(f.power.cut, walk.damage, &e, f.power.image);
 	CHECK_INT(harness_image_open(f.power.image, "log.db", &db), ==, SQLITE_OK);
 	CHECK_INT(sqlite3_prepare_v2(db, "SELECT julianday('now') = 2460000.5", -1, &stmt, NULL),
 	          ==, SQLITE_OK);
