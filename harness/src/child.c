@@ -155,8 +155,8 @@ static void *warm_thread(void *context)
 /*
  * glibc keeps the stacks of ended threads for later ones, each with a block of the heap, and their
  * arenas, each of whose headers (2256 bytes) it counts as in use. As many threads as the load will
- * have, and a few of the target's own, live at once here, so later ones take nothing new. A body may
- * have more of its own: so at least as many as there can be arenas, eight a processor.
+ * have, and a few of the target's own, live at once here, so later ones take nothing new. A body
+ * may have more of its own: so at least as many as there can be arenas, eight a processor.
  * localtime() keeps the time zone; SQLite's date functions call it.
  */
 static void warm_up(struct harness_run *run)

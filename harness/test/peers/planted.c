@@ -229,7 +229,8 @@ static void close_(void *target, struct harness_residue *ret)
 	for (unsigned lane = 0; lane < 2; lane++)
 		for (struct waiter *w = pool->waiting[lane]; w != NULL; w = w->next)
 			pthread_cond_signal(&w->come);
-	while (pool->lent_count + pool->coming > 0 && rc != ETIMEDOUT && pool->planted != close_under_holder)
+	while (pool->lent_count + pool->coming > 0 && rc != ETIMEDOUT &&
+	       pool->planted != close_under_holder)
 		rc = pthread_cond_timedwait(&pool->all_back, &pool->mutex, &limit);
 	pthread_mutex_unlock(&pool->mutex);
 	if (rc == ETIMEDOUT) { /* Nothing is taken from under a holder. */

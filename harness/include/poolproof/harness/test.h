@@ -11,7 +11,8 @@
  * One file of each test program says TEST_MAIN() at its end. Each test runs in a process of its
  * own with a time limit (20 s, CK_TIMEOUT_MULTIPLIER times that). `PROGRAM WORD` runs the tests
  * whose suite/claim contains WORD; a word that matches nothing is an error. `-i` stays in one
- * process, for a debugger. `-l` lists. `-p K/N` is the K-th of N parts. CLEANUP does not run when a claim fails: the process ends.
+ * process, for a debugger. `-l` lists. `-p K/N` is the K-th of N parts. CLEANUP does not run when a
+ * claim fails: the process ends.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOLPROOF_HARNESS_TEST_H
@@ -89,8 +90,7 @@ static inline int test_main(int argc, char **argv)
 			        argv[0], argv[i]);
 			srunner_free(runner);
 			return 2;
-		}
-		else
+		} else
 			filter = argv[i];
 	}
 	for (struct test_entry *e = test_entries; e != NULL; e = e->next) {
