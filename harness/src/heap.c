@@ -37,6 +37,7 @@ struct provider {
 	bool (*there)(void);
 	uint64_t (*live)(void);
 	uint64_t (*census)(void);
+	uint64_t smallest; /* Bytes that one block takes at least. */
 };
 
 static bool memcheck_there(void)
@@ -124,10 +125,10 @@ static uint64_t libc_census(void)
 }
 
 static const struct provider providers[] = {
-	{ "memcheck", memcheck_there, memcheck_live, memcheck_census },
-	{ "jemalloc", jemalloc_there, jemalloc_live, jemalloc_census },
-	{ "sanitizer", sanitizer_there, sanitizer_live, sanitizer_live },
-	{ "libc", libc_there, libc_live, libc_census },
+	{ "memcheck", memcheck_there, memcheck_live, memcheck_census, 1 },
+	{ "jemalloc", jemalloc_there, jemalloc_live, jemalloc_census, 1 },
+	{ "sanitizer", sanitizer_there, sanitizer_live, sanitizer_live, 1 },
+	{ "libc", libc_there, libc_live, libc_census, 4 * sizeof(size_t) },
 };
 
 static const struct provider *provider(void)
@@ -142,6 +143,11 @@ static const struct provider *provider(void)
 const char *heap_provider(void)
 {
 	return provider()->name;
+}
+
+uint64_t heap_smallest(void)
+{
+	return provider()->smallest;
 }
 
 uint64_t heap_live(void)

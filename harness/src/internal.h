@@ -194,6 +194,7 @@ void recorders_flush(struct harness_run *run);
 const char *heap_provider(void);
 uint64_t heap_live(void);       /* Cheap; 0 where it would not be. */
 uint64_t heap_census(void);     /* Exact, with this thread's caches emptied. */
+uint64_t heap_smallest(void);   /* No block takes fewer bytes. */
 				/* "none", "memcheck", ... */
 unsigned time_multiplier(void); /* How much slower things are under such a tool. */
 void heap_allocator(char *ret_text, size_t text_size);
