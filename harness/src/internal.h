@@ -152,6 +152,8 @@ bool record_result(const struct harness_run *run, const char *json, char *ret_wh
 void verdict_add(struct harness_run *run, enum verdict verdict, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 enum verdict verdict_of(const struct shared *shared);
+/* The reason's text, in buffer (REASON_TEXT bytes) where it was said more than once. */
+const char *reason_text(const struct shared_reason *reason, char *buffer, size_t size);
 const char *verdict_name(enum verdict verdict);
 /* Notes that the run cannot be done, from any thread, and lets it come to its end. */
 void cannot(struct harness_run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -166,6 +166,7 @@ void progress_summary(const struct harness_run *run, const char *repeat)
 	FILE *out = run->json ? stderr : stdout;
 	enum verdict verdict = verdict_of(shared);
 	const char *on = colour(out, verdict);
+	char buffer[REASON_TEXT];
 
 	if (run->quiet)
 		return;
@@ -173,7 +174,7 @@ void progress_summary(const struct harness_run *run, const char *repeat)
 	        run->scenario->name, run->target->name);
 	for (unsigned i = 0; i < shared->reason_count; i++)
 		fprintf(out, "  %s: %s\n", verdict_name(shared->reasons[i].verdict),
-		        shared->reasons[i].text);
+		        reason_text(&shared->reasons[i], buffer, sizeof buffer));
 	fprintf(out, "  operations    %.0f, %.1f/s, %.0f errors\n",
 	        number_get(shared, "operations_count", 0),
 	        number_get(shared, "operations_per_s", 0), number_get(shared, "errors_count", 0));

@@ -158,11 +158,15 @@ static json_t *numbers_json(const struct shared *shared)
 static json_t *verdict_json(const struct shared *shared)
 {
 	json_t *reasons = json_array();
+	char buffer[REASON_TEXT];
 
-	for (unsigned i = 0; i < shared->reason_count; i++)
-		json_array_append_new(reasons, json_pack("{s:s, s:s}", "result",
-		                                         verdict_name(shared->reasons[i].verdict),
-		                                         "text", shared->reasons[i].text));
+	for (unsigned i = 0; i < shared->reason_count; i++) {
+		const struct shared_reason *reason = &shared->reasons[i];
+
+		json_array_append_new(
+			reasons, json_pack("{s:s, s:s}", "result", verdict_name(reason->verdict),
+		                           "text", reason_text(reason, buffer, sizeof buffer)));
+	}
 	if (shared->reasons_dropped > 0) {
 		char text[64];
 

@@ -23,6 +23,7 @@ enum {
 	SHARED_FRAMES = 64,
 	SHARED_NAME = 64,
 	SHARED_TEXT = 600,
+	REASON_TEXT = SHARED_TEXT + 20,
 	SHARED_CASE = 160,
 };
 
@@ -39,6 +40,7 @@ struct shared_slot {
 
 struct shared_reason {
 	enum verdict verdict;
+	unsigned times; /* It was said. */
 	char text[SHARED_TEXT];
 };
 

@@ -6,7 +6,19 @@
 
 #include <math.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+
+/* What is said again takes no place from what has not been said yet. */
+static struct shared_reason *reason_find(struct shared *shared, enum verdict verdict,
+                                         const char *text)
+{
+	for (unsigned i = 0; i < shared->reason_count; i++)
+		if (shared->reasons[i].verdict == verdict &&
+		    strcmp(shared->reasons[i].text, text) == 0)
+			return &shared->reasons[i];
+	return NULL;
+}
 
 static void reason_add(struct harness_run *run, enum verdict verdict, const char *format,
                        va_list args)
@@ -18,10 +30,14 @@ static void reason_add(struct harness_run *run, enum verdict verdict, const char
 	vsnprintf(text, sizeof text, format, args);
 	one_line(text);
 	pthread_mutex_lock(&run->words_lock);
-	/* The last place is kept free for a FAIL: no flood of doubts may hide one. */
-	if (shared->reason_count < SHARED_REASONS - (verdict != VERDICT_FAIL)) {
+	reason = reason_find(shared, verdict, text);
+	if (reason != NULL) {
+		reason->times++;
+	} else if (shared->reason_count < SHARED_REASONS - (verdict != VERDICT_FAIL)) {
+		/* The last place is kept free for a FAIL: no flood of doubts may hide one. */
 		reason = &shared->reasons[shared->reason_count];
 		reason->verdict = verdict;
+		reason->times = 1;
 		memcpy(reason->text, text, sizeof text);
 		shared->reason_count++;
 	} else {
@@ -56,6 +72,14 @@ void harness_distrust(struct harness_run *run, const char *format, ...)
 	va_start(args, format);
 	reason_add(run, VERDICT_UNTRUSTWORTHY, format, args);
 	va_end(args);
+}
+
+const char *reason_text(const struct shared_reason *reason, char *buffer, size_t size)
+{
+	if (reason->times == 1)
+		return reason->text;
+	snprintf(buffer, size, "%s (%u times)", reason->text, reason->times);
+	return buffer;
 }
 
 enum verdict verdict_of(const struct shared *shared)

@@ -363,8 +363,10 @@ static void body_talks(struct harness_run *run)
 {
 	harness_number(run, "ledger.sum_count", 42);
 	harness_number(run, "ledger.bad_count", 0.0 / 0.0);
-	for (int i = 0; i < 100; i++)
+	for (int i = 0; i < 100; i++) {
 		harness_distrust(run, "doubt %d", i);
+		harness_distrust(run, "the same doubt");
+	}
 	harness_fail(run, "the sum is %d\n\"not\" 43", 42);
 }
 
@@ -376,7 +378,8 @@ TEST(run, keeps_a_failure_among_many_doubts)
 	CHECK_INT(o.code, ==, 1);
 	CHECK_CONTAINS(o.reasons, "the sum is 42 \"not\" 43");
 	CHECK_CONTAINS(o.reasons, "ledger.bad_count is not finite");
-	CHECK_CONTAINS(o.reasons, "more reasons are in events.jsonl");
+	CHECK_CONTAINS(o.reasons, "the same doubt (100 times)\n");
+	CHECK_CONTAINS(o.reasons, "79 more reasons are in events.jsonl");
 	CHECK_INT(outcome_number(&o, "ledger.sum_count"), ==, 42);
 }
 
