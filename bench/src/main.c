@@ -20,7 +20,7 @@ struct options {
 
 static const struct argp_option options[] = {
 	{ "rows", 'r', "WORD", 0, "Only rows whose name has WORD; --list tells them", 1 },
-	{ "seconds", 's', "S", 0, "How long all of it may take, about (default 720)", 1 },
+	{ "seconds", 's', "S", 0, "How long all of it may take, about (default 900)", 1 },
 	{ "rounds", KEY_ROUNDS, "N", 0, "How often each is measured, 2..256 (default 14)", 1 },
 	{ "quick", KEY_QUICK, NULL, 0, "Two rounds of a moment each: shows that all works", 1 },
 	{ "seed", KEY_SEED, "N", 0, "For the intervals and the keys (default 1)", 1 },
@@ -165,7 +165,7 @@ int main(int argc, char **argv)
 	};
 	struct options o = { .plan = { .folder = "build/bench",
 		                       .rounds = BENCH_ROUNDS,
-		                       .seconds = 720,
+		                       .seconds = 900,
 		                       .seed = 1 } };
 	char programs[PATH_MAX] = "", raw[PATH_MAX];
 	int code;

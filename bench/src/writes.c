@@ -169,22 +169,25 @@ static const struct bench_contender contenders[] = {
 	{                                                                                        \
 		"writes/" tag #n, words ", threads: " #n, BENCH_PER_S, n, 0, s, 0, w, contenders \
 	}
-#define SMALL "one row of 100 bytes, synchronous=FULL"
-#define NORMAL "one row of 100 bytes, synchronous=NORMAL"
+#define ROWS(words, tag, s, one, two, eight, many)                                            \
+	ROW(words, tag, 1, s, one), ROW(words, tag, 2, s, two), ROW(words, tag, 8, s, eight), \
+		ROW(words, tag, 32, s, many)
+#define SMALL "one row of 100 bytes, "
+#define LARGE "one row of 16 KiB, "
+#define SOME "ten rows, "
+#define SLOW "one row, and one transaction in a hundred takes 2 ms, "
+#define FULL "synchronous=FULL"
+#define NORMAL "synchronous=NORMAL"
 
 static const struct bench_row rows[] = {
-	ROW(SMALL, "full-", 1, WRITE_SMALL, 4),
-	ROW(SMALL, "full-", 2, WRITE_SMALL, 3),
-	ROW(SMALL, "full-", 8, WRITE_SMALL, 3),
-	ROW(SMALL, "full-", 32, WRITE_SMALL, 8),
-	ROW(NORMAL, "normal-", 1, WRITE_SMALL | WRITE_NORMAL, 2),
-	ROW(NORMAL, "normal-", 2, WRITE_SMALL | WRITE_NORMAL, 2),
-	ROW(NORMAL, "normal-", 8, WRITE_SMALL | WRITE_NORMAL, 2),
-	ROW(NORMAL, "normal-", 32, WRITE_SMALL | WRITE_NORMAL, 2),
-	ROW("one row of 16 KiB, synchronous=FULL", "large-", 32, WRITE_LARGE, 3),
-	ROW("ten rows, synchronous=FULL", "ten-", 32, WRITE_TEN, 3),
-	ROW("one row, and one transaction in a hundred takes 2 ms, synchronous=FULL", "slow-", 32,
-	    WRITE_SLOW, 3),
+	ROWS(SMALL FULL, "full-", WRITE_SMALL, 4, 3, 3, 8),
+	ROWS(SMALL NORMAL, "normal-", WRITE_SMALL | WRITE_NORMAL, 2, 2, 2, 2),
+	ROWS(LARGE FULL, "large-full-", WRITE_LARGE, 1, 1, 1, 2),
+	ROWS(LARGE NORMAL, "large-normal-", WRITE_LARGE | WRITE_NORMAL, 1, 1, 1, 1),
+	ROWS(SOME FULL, "ten-full-", WRITE_TEN, 1, 1, 1, 2),
+	ROWS(SOME NORMAL, "ten-normal-", WRITE_TEN | WRITE_NORMAL, 1, 1, 1, 1),
+	ROWS(SLOW FULL, "slow-full-", WRITE_SLOW, 1, 1, 1, 2),
+	ROWS(SLOW NORMAL, "slow-normal-", WRITE_SLOW | WRITE_NORMAL, 1, 1, 1, 1),
 };
 
 const struct bench_table bench_writes = {
