@@ -178,13 +178,8 @@ struct pp_deadline deadline_fix(const struct pp_pool *pool, struct pp_deadline d
 	return deadline;
 }
 
-/* One half of a handshake: the canceller sets the flag and then looks for waiters, the waiter
- * enters the line and then looks at the flag, all seq_cst; so one sees the other. */
-bool token_cancelled(const struct pp_token *token)
-{
-	return token != NULL && __atomic_load_n(&token->cancelled, __ATOMIC_SEQ_CST) != 0;
-}
-
+/* With token_cancelled() a handshake: the canceller sets the flag and then looks for waiters, the
+ * waiter enters the line and then looks at the flag, all seq_cst; so one sees the other. */
 static void wake_who_has(struct pp_pool *pool, void *token)
 {
 	for (unsigned l = 0; l < LANES; l++)

@@ -7,7 +7,7 @@
  * Everything here is called by whoever holds the slot.
  */
 /* SPDX-License-Identifier: MIT */
-#include "internal.h"
+#include "handle.h"
 #include "point.h"
 #include "vfs.h"
 
@@ -214,14 +214,6 @@ __attribute__((noinline)) static void take_settings_back(struct connection *c, u
 	take_hooks_back(c);
 	for (int id = 0; id < LIMITS; id++)
 		sqlite3_limit(c->db, id, c->limits[id]);
-}
-
-void connection_lend(struct connection *c, const struct pp_token *token, uint64_t generation)
-{
-	c->token = token;
-	c->generation = generation;
-	c->stopped = STOP_NOT;
-	c->lent = true;
 }
 
 void connection_authorizer_set(struct connection *c, authorizer_fn *authorizer, void *context)

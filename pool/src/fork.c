@@ -24,6 +24,7 @@ static void page_make(void)
 	/* Of MAP_FAILED madvise() says EINVAL. */
 	if (madvise(memory, sizeof *page, MADV_WIPEONFORK) == 0)
 		process_number = page = memory;
+	barrier_begin();
 	*page = 1;
 }
 
@@ -36,6 +37,7 @@ void process_begin(void)
 	pthread_once(&once, page_make);
 	if (*page != 0)
 		return;
+	barrier_begin();
 	mutexes_after_fork();
 	memory_after_fork();
 	vfs_after_fork();

@@ -12,25 +12,13 @@
  * A handle's memory is read by whoever holds its lease, as SQLite itself reads it.
  */
 /* SPDX-License-Identifier: MIT */
-#include "internal.h"
+#include "handle.h"
 
 #include <assert.h>
-#include <string.h>
 
 enum { BYTES_MAX = 8192 /* Of a handle; some 800 in SQLite 3.40. */, CHUNK = sizeof(handle_chunk) };
 
-/* Offsets. Written by handle_learn(), before the first connection is opened; constant from then on.
- */
-static struct places {
-	bool known;
-	/* Of single values: the newest statement, how many are active, whether no transaction is
-	 * open (a byte), the last error, the last rowid, the authorizer. */
-	unsigned newest, active, automatic, error, rowid, authorizer;
-	/* Of the chunks with what is compared: hooks, handlers and limits. */
-	unsigned chunk_count;
-	uint16_t chunks[HANDLE_CHUNKS_MAX];
-	handle_chunk masks[HANDLE_CHUNKS_MAX]; /* Its bytes in each; of one more none. */
-} places;
+struct handle_places handle_places;
 
 /* --- Finding the places ------------------------------------------------------------------- */
 
@@ -202,7 +190,7 @@ static bool watch_numbers(struct trial *t)
 
 /* How many statements are active, whether a transaction is open; the newest statement, the last
  * error. */
-static bool find_work(struct trial *t, struct places *p)
+static bool find_work(struct trial *t, struct handle_places *p)
 {
 	static const char sql[] = "SELECT 1 UNION ALL SELECT 2";
 	static const int active[] = { 1, 2 }, errors[] = { SQLITE_RANGE, SQLITE_OK };
@@ -237,7 +225,7 @@ static bool find_work(struct trial *t, struct places *p)
 }
 
 /* What is looked at apart: it is nothing to be undone by setting it back, or often another. */
-static bool find_others(struct trial *t, struct places *p)
+static bool find_others(struct trial *t, struct handle_places *p)
 {
 	static const int64_t rowids[] = { 0x123456789abcdef, 0x3edcba987654321 };
 	const char *authorizers[] = { &marks[0][0], &marks[1][0] };
@@ -257,21 +245,25 @@ static bool find_others(struct trial *t, struct places *p)
 	return found;
 }
 
-static void chunks_make(struct places *p, const struct trial *t)
+/* Each begins at the first byte that is watched and in none yet, so there are as few as can be. */
+static void chunks_make(struct handle_places *p, const struct trial *t)
 {
-	static const unsigned char nothing[CHUNK];
+	for (unsigned at = 0; at < t->bytes; at++) {
+		unsigned from = at + CHUNK <= t->bytes ? at : t->bytes - CHUNK;
 
-	for (unsigned at = 0; at + CHUNK <= t->bytes; at += CHUNK) {
-		if (memcmp(t->watched + at, nothing, CHUNK) == 0)
+		if (t->watched[at] == 0)
 			continue;
 		assert(p->chunk_count < HANDLE_CHUNKS_MAX); /* One for each value, at most. */
-		p->chunks[p->chunk_count] = (uint16_t)at;
-		memcpy(&p->masks[p->chunk_count++], t->watched + at, CHUNK);
+		p->chunks[p->chunk_count] = (uint16_t)from;
+		memcpy(&p->masks[p->chunk_count++], t->watched + from, CHUNK);
+		at = from + CHUNK - 1;
 	}
+	while (p->chunk_count % HANDLE_CHUNKS_STEP != 0)
+		p->chunk_count++;
 }
 
 /* The scratch handle is opened as the pool's are, so it is made by the same code. */
-static void try_all(struct trial *t, struct places *p)
+static void try_all(struct trial *t, struct handle_places *p)
 {
 	sqlite3_uint64 bytes = sqlite3_msize(t->db);
 
@@ -292,93 +284,21 @@ void handle_learn(void)
 	if (sqlite3_open_v2(":memory:", &trial.db,
 	                    SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_MEMORY,
 	                    NULL) == SQLITE_OK)
-		try_all(&trial, &places);
+		try_all(&trial, &handle_places);
 	sqlite3_close(trial.db);
 }
 
 bool handle_is_known(void)
 {
-	return places.known;
+	return handle_places.known;
 }
 
-/* --- Looking at them ---------------------------------------------------------------------- */
-
-static handle_chunk chunk_at(const struct connection *c, unsigned offset)
-{
-	handle_chunk chunk;
-
-	memcpy(&chunk, (const char *)c->db + offset, sizeof chunk);
-	return chunk;
-}
+/* --- Looking at them (the rest is in handle.h) -------------------------------------------- */
 
 void handle_note(struct connection *c)
 {
-	for (unsigned i = 0; i < places.chunk_count; i++)
-		c->image[i] = chunk_at(c, places.chunks[i]);
-}
-
-/* --- Single values ------------------------------------------------------------------------- */
-
-static int int_at(const struct connection *c, unsigned offset)
-{
-	int value;
-
-	memcpy(&value, (const char *)c->db + offset, sizeof value);
-	return value;
-}
-
-static int64_t int64_at(const struct connection *c, unsigned offset)
-{
-	int64_t value;
-
-	memcpy(&value, (const char *)c->db + offset, sizeof value);
-	return value;
-}
-
-static void *pointer_at(const struct connection *c, unsigned offset)
-{
-	void *value;
-
-	memcpy(&value, (const char *)c->db + offset, sizeof value);
-	return value;
-}
-
-static bool settings_differ(const struct connection *c)
-{
-	handle_chunk difference = { 0 };
-
-	for (unsigned i = 0; i < places.chunk_count; i += 2) {
-		difference |= (chunk_at(c, places.chunks[i]) ^ c->image[i]) & places.masks[i];
-		difference |=
-			(chunk_at(c, places.chunks[i + 1]) ^ c->image[i + 1]) & places.masks[i + 1];
-	}
-	return (difference[0] | difference[1]) != 0;
-}
-
-/* One function and not five: called, each would cost as much as it does. */
-unsigned handle_look(const struct connection *c, authorizer_fn *authorizer, int *ret_error)
-{
-	unsigned changed = 0;
-
-	if (!places.known) {
-		*ret_error = sqlite3_extended_errcode(c->db);
-		return HANDLE_SETTINGS | HANDLE_ROWID;
-	}
-	*ret_error = int_at(c, places.error);
-	if (settings_differ(c))
-		changed |= HANDLE_SETTINGS;
-	if (int64_at(c, places.rowid) != 0)
-		changed |= HANDLE_ROWID;
-	if (pointer_at(c, places.authorizer) != (void *)authorizer)
-		changed |= HANDLE_AUTHORIZER;
-	return changed;
-}
-
-bool handle_is_at_rest(const struct connection *c, const sqlite3_stmt *newest)
-{
-	return places.known && int_at(c, places.active) == 0 &&
-	       ((const char *)c->db)[places.automatic] == 1 &&
-	       pointer_at(c, places.newest) == newest;
+	for (unsigned i = 0; i < handle_places.chunk_count; i++)
+		c->image[i] = handle_chunk_at(c, handle_places.chunks[i]);
 }
 
 /* By steps: sqlite3_exec() hands on NULL for a number where there is no memory for its text, and

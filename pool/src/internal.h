@@ -40,7 +40,8 @@ enum {
 	PROGRESS_OPS = 1000, /* Of the virtual machine between two looks at deadline and token. */
 	OWN_STATEMENTS = 4,  /* Of a connection: begin, snapshot, commit, rollback. */
 	LIMITS = SQLITE_LIMIT_WORKER_THREADS + 1, /* Of sqlite3_limit(), in SQLite 3.40. */
-	HANDLE_CHUNKS_MAX = 48, /* Of a handle, with something that is compared; some 20. */
+	HANDLE_CHUNKS_MAX = 48, /* Of a handle, with something that is compared; some 16. */
+	HANDLE_CHUNKS_STEP = 4, /* So many are compared at once. */
 	CACHE_LINE = 64,
 	GROUP_SIZES = sizeof(((struct pp_stats *)0)->group_sizes) / sizeof(uint64_t)
 };
@@ -156,13 +157,7 @@ void handle_learn(void);
 bool handle_is_known(void);
 /* What the handle is like, clean. */
 void handle_note(struct connection *connection);
-/* What is not as it was noted, and the last error. Where it cannot be told, all that may be. */
-enum { HANDLE_SETTINGS = 1, HANDLE_ROWID = 2, HANDLE_AUTHORIZER = 4 };
-unsigned handle_look(const struct connection *connection, authorizer_fn *authorizer,
-                     int *ret_error);
-/* No transaction is open, no statement active, and this is the newest. false: or it cannot be told.
- */
-bool handle_is_at_rest(const struct connection *connection, const sqlite3_stmt *newest);
+/* To look at it: handle.h. */
 /* The first column of the first row, as a number; else the code, and nothing written. */
 int handle_number(sqlite3 *db, const char *sql, int64_t *ret_number);
 /* Only in an SQLite built with SQLITE_ENABLE_PREUPDATE_HOOK, as Debian's is. */
@@ -185,8 +180,14 @@ enum pp_status connection_look(struct connection *connection, struct pp_error *r
 enum pp_status connection_stopped(struct connection *connection, const char *doing,
                                   struct pp_error *reterr_error);
 /* From here on it can be stopped, by this lease's token or generation. */
-void connection_lend(struct connection *connection, const struct pp_token *token,
-                     uint64_t generation);
+static inline void connection_lend(struct connection *connection, const struct pp_token *token,
+                                   uint64_t generation)
+{
+	connection->token = token;
+	connection->generation = generation;
+	connection->stopped = STOP_NOT;
+	connection->lent = true;
+}
 void connection_authorizer_set(struct connection *connection, authorizer_fn *authorizer,
                                void *context);
 void connection_progress_set(struct connection *connection, unsigned ops, int (*progress)(void *),
@@ -698,6 +699,26 @@ static inline bool pool_forked(const struct pp_pool *pool)
 	       atomic_load_explicit(&pool->process, memory_order_relaxed);
 }
 
+/* --- barrier.c ----------------------------------------------------------------------------- */
+
+/* Others execute the fence. Constant from the first pp_open() of a process on. */
+extern bool barrier_is_remote;
+/* Before a pool is opened, and again in a child. */
+void barrier_begin(void);
+/* After a sequentially consistent store, before the load that must not go before it. */
+void barrier_for_all(void);
+
+/* By the holder, before it looks at the slot's fate: see barrier.c. */
+static inline void generation_end(struct slot *slot, uint64_t generation)
+{
+	if (barrier_is_remote) {
+		atomic_store_explicit(&slot->generation, generation, memory_order_release);
+		atomic_signal_fence(memory_order_seq_cst);
+	} else {
+		atomic_store(&slot->generation, generation);
+	}
+}
+
 /* --- histogram.c, event.c ------------------------------------------------------------------ */
 
 void histogram_note(struct pp_pool *pool, enum pp_histogram_kind kind, uint64_t ns);
@@ -785,7 +806,10 @@ void clock_sleep_ns(uint64_t ns);
 uint64_t deadline_ns(const struct pp_pool *pool, struct pp_deadline deadline);
 /* The same deadline with its point in time filled in. */
 struct pp_deadline deadline_fix(const struct pp_pool *pool, struct pp_deadline deadline);
-bool token_cancelled(const struct pp_token *token);
+static inline bool token_cancelled(const struct pp_token *token)
+{
+	return token != NULL && __atomic_load_n(&token->cancelled, __ATOMIC_SEQ_CST) != 0;
+}
 /* Tests: all clocks here go on by so much; of the second, who waits looks again. */
 void clock_pass_ns(uint64_t ns);
 void clock_travel_ms(uint64_t ms);

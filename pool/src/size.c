@@ -124,13 +124,14 @@ static void doom(struct pp_pool *pool, struct slot *slot, enum fate fate)
 }
 
 /* His, and no later one's: who gives back changes the generation before he looks at the fate, and
- * here the fate is set before the generation is looked at, all seq_cst. What has just come back is
+ * here the fate is set before the generation is looked at (barrier.c). What has just come back is
  * left its fate, unless whoever gave it back has seen this one: then it is as he has seen it. */
 void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generation)
 {
 	unsigned before = atomic_exchange(&slot->fate, FATE_QUARANTINED), set = FATE_QUARANTINED;
 	struct pp_error error;
 
+	barrier_for_all();
 	if (atomic_load(&slot->generation) != generation &&
 	    (atomic_compare_exchange_strong(&slot->fate, &set, before) || before >= FATE_OBEYED))
 		return;

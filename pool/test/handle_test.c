@@ -2,7 +2,7 @@
  * unseen. */
 /* SPDX-License-Identifier: MIT */
 #include "fixture.h"
-#include "internal.h"
+#include "handle.h"
 
 #include <dlfcn.h>
 
