@@ -131,8 +131,9 @@ static void book_recovery(struct pp_pool *pool)
 }
 
 /* The slot is ours, and a connection in it. */
-static ALWAYS_INLINE void slot_lend(struct pp_pool *pool, struct slot *slot, const struct pp_token *token,
-                             void *caller, struct pp_lease *ret_lease)
+static ALWAYS_INLINE void slot_lend(struct pp_pool *pool, struct slot *slot,
+                                    const struct pp_token *token, void *caller,
+                                    struct pp_lease *ret_lease)
 {
 	uint64_t generation = atomic_load_explicit(&slot->generation, memory_order_relaxed) + 1;
 	uint64_t acquires = atomic_load_explicit(&slot->acquires, memory_order_relaxed) + 1;
@@ -252,8 +253,8 @@ acquire_slowly(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadl
 
 /* One that is open and idle. Else false, and in *ret_slot one in which to open one, or NULL. */
 static ALWAYS_INLINE bool acquire_at_once(struct pp_pool *pool, enum pp_lane lane,
-                                   const struct pp_token *token, void *caller,
-                                   struct slot **ret_slot, struct pp_lease *ret_lease)
+                                          const struct pp_token *token, void *caller,
+                                          struct slot **ret_slot, struct pp_lease *ret_lease)
 {
 	struct slot *slot = NULL;
 
