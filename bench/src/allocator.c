@@ -4,7 +4,7 @@
  * Ours is the instrumented variant: a jemalloc arena for each connection, every byte accounted.
  * Beside it plain SQLite with its own memory statistics and libc's malloc; and, as the limit,
  * without the statistics. YCSB's mixes (Cooper et al., SoCC 2010): Zipfian keys, a thousand records
- * of ten fields, reads on a reader and updates by the writer, or on a handle for each thread.
+ * of ten fields, reads on a reader and updates by pp_write(), or on a handle for each thread.
  */
 /* SPDX-License-Identifier: MIT */
 #include "points.h"
@@ -134,7 +134,7 @@ static bool pool_operation(struct working *w, struct worker *worker, enum operat
 	bool well;
 
 	if (operation != OPERATION_READ)
-		return pp_transact(w->pool, NULL, change, &c, NULL) == PP_OK;
+		return pp_write(w->pool, NULL, change, &c, NULL, NULL) == PP_OK;
 	if (pp_acquire(w->pool, PP_READ, PP_FOREVER, &lease, NULL) != PP_OK)
 		return false;
 	well = pp_prepare(&lease, READ, &stmt, NULL) == PP_OK && read_record(stmt, worker);
