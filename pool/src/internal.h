@@ -737,8 +737,9 @@ enum pp_status transaction_commit(struct connection *connection, struct pp_error
 enum pp_status transaction_rollback(struct connection *connection, struct pp_error *error);
 /* The transaction that was begun is over, whoever ended it. */
 bool transaction_is_dead(struct connection *connection);
-/* The callback, at the level that has just been begun. PP_OK: the level may be committed;
- * PP_FORKED: nothing here is this process'. */
+/* The callback, at the level that has just been begun. PP_OK: the level may be committed. PP_FORKED
+ * also where the callback says so, of another pool: pool_forked() tells whether anything here is
+ * still this process'. */
 enum pp_status transaction_work(struct pp_lease *lease, pp_work *work, void *context,
                                 struct pp_error *error);
 /* Undo a level and what the callback left open in it. */

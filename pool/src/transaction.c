@@ -407,7 +407,7 @@ static enum pp_status work_and_end(struct pp_lease *lease, pp_work *work, void *
 
 	if (status == PP_OK)
 		return transaction_commit(c, error);
-	if (status != PP_FORKED)
+	if (!pool_forked(c->pool))
 		transaction_undo(c, 1);
 	return status;
 }
@@ -429,7 +429,7 @@ enum pp_status transaction_attempt(struct pp_pool *pool, const struct pp_transac
 	status = transaction_begin(c, true, error);
 	if (status == PP_OK)
 		status = work_and_end(&lease, work, context, error);
-	if (status == PP_FORKED)
+	if (pool_forked(pool))
 		return status; /* Nothing here is this process'. */
 	status = transaction_explain(c, status, error);
 	status = memory_explain(status, atomic_load(&c->account), error);
@@ -501,11 +501,11 @@ enum pp_status transaction_run(struct pp_pool *pool, const struct pp_transaction
 			group_enter(pool);
 		group_pause(pool, pause, options->deadline.token);
 	}
-	if (n > 1 && status != PP_FORKED)
+	if (n > 1 && !pool_forked(pool))
 		group_exit(pool);
 	transaction_frames = frame.outer;
 	start = clock_ns() - start;
-	if (status != PP_FORKED)
+	if (!pool_forked(pool))
 		histogram_note(pool, PP_HISTOGRAM_TRANSACTION, start);
 	if (status != PP_OK && reterr_error != NULL) {
 		*reterr_error = error;
