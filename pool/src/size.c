@@ -32,33 +32,42 @@ struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane which)
 	return NULL;
 }
 
-/* Opened by upkeep, which waits for nobody longer than a borrower would for a lock. */
-static enum pp_status slot_fill(struct pp_pool *pool, struct slot *slot, struct pp_error *error)
+/* Opened by upkeep, which waits for nobody longer than a borrower would for a lock. Where it cannot
+ * be, the slot is given back as otherwise says. */
+static enum pp_status slot_fill(struct pp_pool *pool, struct slot *slot, enum slot_state otherwise,
+                                struct pp_error *error)
 {
 	struct pp_deadline until = pp_in_ms(pool->config.busy_timeout_ms);
-	enum pp_status status = connection_open(&slot->connection, until, error);
+	enum pp_status status;
 
+	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
+	status = connection_open(&slot->connection, until, error);
 	if (status != PP_OK) {
-		line_give_back(pool, slot, SLOT_SPARE);
+		line_give_back(pool, slot, otherwise);
 		return status;
 	}
-	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
 	atomic_store_explicit(&slot->open, 1, memory_order_relaxed);
 	event_send(pool, PP_EVENT_OPENED, slot, "%s", "");
 	return PP_OK;
 }
 
-enum pp_status size_add(struct pp_pool *pool, enum pp_lane lane, struct pp_error *error)
+static enum pp_status add(struct pp_pool *pool, enum pp_lane lane, enum slot_state otherwise,
+                          struct pp_error *error)
 {
 	struct slot *slot = slot_take_spare(pool, lane);
 	enum pp_status status;
 
 	if (slot == NULL)
 		return error_set(error, PP_LEASED, "open", "all slots are in use or quarantine");
-	status = slot_fill(pool, slot, error);
+	status = slot_fill(pool, slot, otherwise, error);
 	if (status == PP_OK)
 		line_give_back(pool, slot, SLOT_IDLE);
 	return status;
+}
+
+enum pp_status size_add(struct pp_pool *pool, enum pp_lane lane, struct pp_error *error)
+{
+	return add(pool, lane, SLOT_SPARE, error);
 }
 
 enum pp_status anchor_open(struct pp_pool *pool, struct pp_error *error)
@@ -123,13 +132,22 @@ static void doom(struct pp_pool *pool, struct slot *slot, enum fate fate)
 	obey_late(pool, slot);
 }
 
+/* What cannot be opened now is left to the next borrower, who has his own deadline and is told why
+ * not: else a lane may have nothing to wait for until the next upkeep. */
+static void replace(struct pp_pool *pool, struct slot *slot)
+{
+	struct pp_error error;
+
+	if (add(pool, slot->connection.lane, SLOT_EMPTY, &error) != PP_OK)
+		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "no replacement: %s", error.message);
+}
+
 /* His, and no later one's: who gives back changes the generation before he looks at the fate, and
  * here the fate is set before the generation is looked at, all seq_cst. What has just come back is
  * left its fate, unless whoever gave it back has seen this one: then it is as he has seen it. */
 void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generation)
 {
 	unsigned before = atomic_exchange(&slot->fate, FATE_QUARANTINED), set = FATE_QUARANTINED;
-	struct pp_error error;
 
 	if (atomic_load(&slot->generation) != generation &&
 	    (atomic_compare_exchange_strong(&slot->fate, &set, before) || before >= FATE_OBEYED))
@@ -142,8 +160,8 @@ void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generatio
 	group_abandon(pool, slot);               /* Before one is opened, which may have to wait. */
 	if (before == FATE_REPLACE)
 		line_give_back(pool, slot->successor, SLOT_IDLE);
-	else if (before == FATE_KEEP && size_add(pool, slot->connection.lane, &error) != PP_OK)
-		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "no replacement: %s", error.message);
+	else if (before == FATE_KEEP)
+		replace(pool, slot);
 }
 
 /* --- Growing and shrinking ---------------------------------------------------------------- */
@@ -244,7 +262,7 @@ static void renew(struct pp_pool *pool, struct slot *slot)
 
 	if (next == NULL)
 		return;
-	if (slot_fill(pool, next, &error) != PP_OK) {
+	if (slot_fill(pool, next, SLOT_SPARE, &error) != PP_OK) {
 		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "cannot renew: %s", error.message);
 		return;
 	}
