@@ -305,9 +305,8 @@ static void drop_surplus(struct pp_pool *pool, unsigned most)
 			doom(pool, &lane->slots[i], FATE_DROP);
 }
 
-/* What failed to open earlier: the anchor, a replacement, one of the least number. Whether all are
- * there. */
-static bool fill_up(struct pp_pool *pool)
+/* What failed to open earlier: the anchor, a replacement, one of the least number. */
+static void fill_up(struct pp_pool *pool)
 {
 	unsigned least = atomic_load_explicit(&pool->readers_min, memory_order_relaxed);
 	enum pp_status status = anchor_open(pool, NULL);
@@ -316,7 +315,6 @@ static bool fill_up(struct pp_pool *pool)
 		status = size_add(pool, PP_WRITE, NULL);
 	while (status == PP_OK && lane_size(pool_lane(pool, PP_READ)) < least)
 		status = size_add(pool, PP_READ, NULL);
-	return status == PP_OK;
 }
 
 static uint64_t sooner(uint64_t a, uint64_t b)
@@ -324,22 +322,24 @@ static uint64_t sooner(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* What a borrower opens, gives back or could not open changes what is due: so it is looked at as
+ * often as upkeep wakes. */
 uint64_t size_keep(struct pp_pool *pool, uint64_t now_ms)
 {
-	uint64_t due;
+	uint64_t due = now_ms + UPKEEP_MS;
 
 	if (atomic_load(&pool->tripped))
-		return UINT64_MAX;
+		return due;
 	/* Only then: while a successor takes its place, the old one still counts. */
 	if (pool->surplus)
 		drop_surplus(pool, atomic_load_explicit(&pool->readers, memory_order_relaxed));
 	pool->surplus = false;
-	due = fill_up(pool) ? UINT64_MAX : now_ms + UPKEEP_MS;
+	fill_up(pool);
 	grow(pool);
 	/* Who waits but not yet long enough does not ask again, nor does who could not be helped.
 	 */
 	if (line_head_wait_ns(pool, PP_READ) > 0)
-		due = now_ms + pool->config.grow_ms;
+		due = sooner(due, now_ms + pool->config.grow_ms);
 	due = sooner(due, shrink(pool, now_ms));
 	return sooner(due, renew_old(pool, now_ms));
 }
