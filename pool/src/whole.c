@@ -49,6 +49,7 @@ static void close_others(struct pp_pool *pool)
 			slot_close(&lane->slots[i], "an exclusive lease");
 	if (!pool->identity.memdb && pool->anchor.db != NULL)
 		connection_close(&pool->anchor);
+	health_forget_wal(pool); /* He may change the journal mode. */
 }
 
 /* Upkeep leaves the slots alone from here on; it may be in the middle of something. The lease may
@@ -62,7 +63,6 @@ static enum pp_status exclusive_claim(struct pp_pool *pool, struct slot *writer,
 	if (atomic_load(&writer->fate) != FATE_QUARANTINED &&
 	    atomic_load(&pool->exclusive) == NULL) {
 		atomic_store_explicit(&pool->exclusive, writer, memory_order_relaxed);
-		health_forget_wal(pool); /* He may change the journal mode. */
 		status = PP_OK;
 	}
 	pthread_mutex_unlock(&pool->keep_mutex);
@@ -72,9 +72,21 @@ static enum pp_status exclusive_claim(struct pp_pool *pool, struct slot *writer,
 static void exclusive_drop(struct pp_pool *pool)
 {
 	pthread_mutex_lock(&pool->keep_mutex);
-	anchor_open(pool, NULL); /* If it cannot be, the keeper tries again. */
-	health_note(pool);       /* It may have another WAL now. */
 	atomic_store_explicit(&pool->exclusive, NULL, memory_order_relaxed);
+	pthread_mutex_unlock(&pool->keep_mutex);
+}
+
+/* Whatever the file is now, and its WAL, he may have made it so. Where the anchor cannot be opened
+ * the keeper tries again; until then SQLite takes the WAL away with the last connection. */
+static void anchor_back(struct pp_pool *pool)
+{
+	enum pp_status status;
+
+	pthread_mutex_lock(&pool->keep_mutex);
+	status = anchor_open(pool, NULL);
+	health_note(pool);
+	if (status != PP_OK)
+		health_forget_wal(pool);
 	pthread_mutex_unlock(&pool->keep_mutex);
 }
 
@@ -102,6 +114,7 @@ void exclusive_end(struct pp_pool *pool, struct slot *writer)
 	if (writer->connection.db == NULL &&
 	    connection_open(&writer->connection, PP_FOREVER, NULL) == PP_OK)
 		atomic_store_explicit(&writer->open, 1, memory_order_relaxed);
+	anchor_back(pool);
 	exclusive_drop(pool);
 	lane_unhold(pool, PP_READ);
 }
