@@ -120,7 +120,8 @@ struct connection {
 
 	/* What stops it (stop.c). The holder's but for interrupt, which anybody sets to the
 	 * generation that is to be interrupted: the next borrower's is another. */
-	bool lent; /* To a borrower: he can be stopped, his authorizer is asked. */
+	bool lent; /* To a borrower: he can be stopped, his authorizer is asked; */
+	bool own;  /* ... but not of what the pool prepares for him. */
 	const struct pp_token *token; /* Of who has it or has it opened. */
 	uint64_t generation;
 	atomic_uint_least64_t interrupt;
@@ -179,7 +180,9 @@ bool connection_pass(struct connection *connection);
 const char *connection_begin_sql(const struct connection *connection);
 /* SQLITE_OK, or why the holder's work is to stop; asked by the busy and the progress handler. */
 enum stop connection_stop(struct connection *connection, uint64_t now_ns);
-/* health_look() by who has it lent: his deadline and his token end it. */
+/* health_look() by who has it lent: his authorizer is not asked; */
+enum pp_status connection_file(struct connection *connection, struct pp_error *reterr_error);
+/* ... and his deadline and his token end it. */
 enum pp_status connection_look(struct connection *connection, struct pp_error *reterr_error);
 /* The error of what was stopped, which the pool knows better than SQLite; counts cancellations. */
 enum pp_status connection_stopped(struct connection *connection, const char *doing,

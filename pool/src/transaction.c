@@ -24,11 +24,15 @@ enum {
 
 /* --- One level --------------------------------------------------------------------------- */
 
-static int step(sqlite3_stmt *stmt)
+/* A borrower's authorizer has it prepared again. */
+static int step(struct connection *c, sqlite3_stmt *stmt)
 {
-	int rc = sqlite3_step(stmt);
-	int reset = sqlite3_reset(stmt);
+	int rc, reset;
 
+	c->own = true;
+	rc = sqlite3_step(stmt);
+	c->own = false;
+	reset = sqlite3_reset(stmt);
 	return rc == SQLITE_DONE ? SQLITE_OK : reset != SQLITE_OK ? reset : rc;
 }
 
@@ -42,10 +46,12 @@ static int savepoint(struct connection *c, const char *verb, unsigned depth, str
 	int rc;
 
 	snprintf(sql, sizeof sql, "%s pp_%016llx_%u", verb, (unsigned long long)c->salt, depth);
+	c->own = true;
 	status = statement_take(c, sql, &stmt, error);
+	c->own = false;
 	if (status != PP_OK)
 		return status == PP_NOMEM ? SQLITE_NOMEM : sqlite3_extended_errcode(c->db);
-	rc = step(stmt);
+	rc = step(c, stmt);
 	if (rc != SQLITE_OK)
 		error_sqlite(error, c->db, rc, verb, sql);
 	return rc;
@@ -64,7 +70,7 @@ static enum pp_status roll_back_all(struct connection *c, struct pp_error *error
 
 	if (!sqlite3_get_autocommit(c->db)) {
 		POINT(ROLLBACK);
-		rc = step(c->rollback);
+		rc = step(c, c->rollback);
 	}
 	c->dead = true;
 	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "ROLLBACK", NULL);
@@ -87,7 +93,7 @@ static void book_end(struct connection *c, bool committed, bool lost)
 static int begin_in_turn(struct connection *c)
 {
 	bool turn = turn_take(c);
-	int rc = step(c->begin);
+	int rc = step(c, c->begin);
 
 	if (turn)
 		turn_give(c);
@@ -98,9 +104,9 @@ static int begin_in_turn(struct connection *c)
  * fail, would then be met in the middle of the borrower's work. */
 static int begin_snapshot(struct connection *c)
 {
-	int rc = step(c->begin);
+	int rc = step(c, c->begin);
 
-	return rc == SQLITE_OK ? step(c->snapshot) : rc;
+	return rc == SQLITE_OK ? step(c, c->snapshot) : rc;
 }
 
 static enum pp_status begin_failed(struct connection *c, int rc, struct pp_error *error)
@@ -189,7 +195,7 @@ static enum pp_status commit_outermost(struct connection *c, struct pp_error *er
 		return commit_failed(c, connection_stopped(c, "commit", error));
 	c->committing = true;
 	POINT(COMMIT);
-	rc = step(c->commit);
+	rc = step(c, c->commit);
 	c->committing = false;
 	if (rc != SQLITE_OK) {
 		/* The first error is the one to tell; the rollback's own is not. */
@@ -203,7 +209,7 @@ static enum pp_status commit_outermost(struct connection *c, struct pp_error *er
 	if (write) /* A reader's end is none that anybody waits for. */
 		histogram_note(c->pool, PP_HISTOGRAM_COMMIT, clock_ns() - start);
 	/* SQLite commits into a file that is no longer there. */
-	if (write && health_look(c->pool, c->db, error) != PP_OK) {
+	if (write && connection_file(c, error) != PP_OK) {
 		book_end(c, false, true);
 		return PP_FILE_CHANGED;
 	}
@@ -395,7 +401,7 @@ enum pp_status transaction_explain(struct connection *c, enum pp_status status,
 	enum pp_status lost = PP_OK;
 
 	if (status == PP_SQLITE && c->lane == PP_WRITE)
-		lost = health_look(c->pool, c->db, error);
+		lost = connection_file(c, error);
 	return lost != PP_OK ? lost : status;
 }
 
