@@ -341,6 +341,7 @@ enum pp_status pp_rollback(struct pp_lease *lease, struct pp_error *error)
 struct frame {
 	const struct pp_pool *pool;
 	struct frame *outer;
+	bool stays; /* The closer waits for it. */
 };
 
 _Thread_local struct frame *transaction_frames __attribute__((tls_model("initial-exec")));
@@ -418,6 +419,22 @@ static enum pp_status work_and_end(struct pp_lease *lease, pp_work *work, void *
 	return status;
 }
 
+static bool worth_again(const struct pp_error *error)
+{
+	return (error->status == PP_SQLITE) && (error->error_class == PP_RETRY_TRANSACTION ||
+	                                        error->error_class == PP_RETRY_STATEMENT);
+}
+
+/* Who may try again has no lease until then, and the closer waits for him: he is not to find
+ * another pool in its row. */
+static void stay(struct pp_pool *pool, const struct pp_error *error)
+{
+	if (transaction_frames->stays || !worth_again(error))
+		return;
+	group_enter(pool);
+	transaction_frames->stays = true;
+}
+
 enum pp_status transaction_attempt(struct pp_pool *pool, const struct pp_transaction *options,
                                    void *caller, pp_work *work, void *context,
                                    struct pp_error *error)
@@ -427,8 +444,10 @@ enum pp_status transaction_attempt(struct pp_pool *pool, const struct pp_transac
 	enum pp_status status =
 		lease_acquire(pool, options->lane, options->deadline, caller, &lease, error);
 
-	if (status != PP_OK)
+	if (status != PP_OK) {
+		stay(pool, error);
 		return status;
+	}
 	c = &lease_slot(&lease)->connection;
 	c->deadline_ns = options->deadline.ns;
 	account_transaction_begin(atomic_load(&c->account), options->bytes_max);
@@ -440,16 +459,12 @@ enum pp_status transaction_attempt(struct pp_pool *pool, const struct pp_transac
 	status = transaction_explain(c, status, error);
 	status = memory_explain(status, atomic_load(&c->account), error);
 	account_transaction_end(atomic_load(&c->account));
-	if (status != PP_OK)
+	if (status != PP_OK) {
 		error_pool(error, pool);
+		stay(pool, error);
+	}
 	lease_release(&lease);
 	return status;
-}
-
-static bool worth_again(const struct pp_error *error)
-{
-	return (error->status == PP_SQLITE) && (error->error_class == PP_RETRY_TRANSACTION ||
-	                                        error->error_class == PP_RETRY_STATEMENT);
 }
 
 /* Exponential, and somewhere in its upper half, so that two losers do not meet again. */
@@ -481,7 +496,7 @@ enum pp_status transaction_run(struct pp_pool *pool, const struct pp_transaction
                                attempt_fn *first, void *caller, pp_work *work, void *context,
                                struct pp_error *reterr_error)
 {
-	struct frame frame = { pool, transaction_frames };
+	struct frame frame = { .pool = pool, .outer = transaction_frames };
 	struct pp_error error, before;
 	uint64_t start = clock_ns(), pause;
 	unsigned n = 1;
@@ -503,11 +518,9 @@ enum pp_status transaction_run(struct pp_pool *pool, const struct pp_transaction
 		count(&pool->counters.retries);
 		PROBE_RETRY(pool, n, error.sqlite_code);
 		POINT(RETRY);
-		if (n == 1)
-			group_enter(pool);
 		group_pause(pool, pause, options->deadline.token);
 	}
-	if (n > 1 && !pool_forked(pool))
+	if (frame.stays && !pool_forked(pool))
 		group_exit(pool);
 	transaction_frames = frame.outer;
 	start = clock_ns() - start;
