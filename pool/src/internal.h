@@ -256,9 +256,9 @@ struct slot {
 	 * own, but a release asks whether it was warned of. Relaxed. */
 	atomic_uint_least64_t warned;
 	uint64_t interrupted, interrupted_ms;
-	/* The generation that is quarantined: where lanes exclude each other, nobody waits for it.
-	 */
-	atomic_uint_least64_t absent;
+	/* In quarantine, whoever of a group has the lease: where lanes exclude each other, nobody
+	 * waits for it. Written under keep_mutex. */
+	atomic_bool absent;
 	struct connection connection;
 };
 

@@ -24,6 +24,7 @@ struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane which)
 		slot->connection.lane = which;
 		slot->successor = NULL;
 		atomic_store(&slot->fate, FATE_KEEP);
+		atomic_store(&slot->absent, false);
 		atomic_store(&slot->state, SLOT_NEXT);
 		if (i >= lane_used(lane))
 			atomic_store_explicit(&lane->used, i + 1, memory_order_relaxed);
@@ -155,7 +156,7 @@ void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generatio
 	count(&pool->counters.quarantined);
 	POINT(QUARANTINE);
 	event_send(pool, PP_EVENT_QUARANTINED, slot, "%s", "");
-	atomic_store(&slot->absent, generation);
+	atomic_store(&slot->absent, true);
 	line_serve(pool, slot->connection.lane); /* The other lane, where the two have one line. */
 	group_abandon(pool, slot);               /* Before one is opened, which may have to wait. */
 	if (before == FATE_REPLACE)

@@ -183,6 +183,24 @@ TEST_ROWS(watchdog, lets_the_other_lane_in_when_one_does_not_come_back, 2)
 	CHECK_INT(pp_release(&stuck), ==, PP_OK);
 }
 
+/* In the very moment the next one of its group has got it, and is as stuck. */
+TEST(watchdog, lets_the_other_lane_in_although_the_lease_was_handed_over)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		manual((struct pp_config){ .readers = 1, .journal = PP_JOURNAL_DELETE }, NULL);
+	struct pp_lease stuck = { 0 }, lease = { 0 };
+
+	acquire_elsewhere(f.pool, PP_WRITE, &stuck);
+	pthread_mutex_lock(&f.pool->keep_mutex);
+	size_quarantine(f.pool, stuck.slot, stuck.generation);
+	pthread_mutex_unlock(&f.pool->keep_mutex);
+	lease_hand_over(&stuck, NULL, NULL);
+	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_NO_WAIT, &lease, NULL), ==, PP_OK);
+	pp_release(&lease);
+	pp_release(&stuck);
+}
+
 /* Only so many can be stuck; then it is told of, and those that are back serve again. */
 TEST(watchdog, runs_out_of_replacements)
 {
