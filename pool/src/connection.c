@@ -329,7 +329,11 @@ static enum pp_status call_on_open(struct connection *c, struct pp_error *error)
 
 	if (config->on_open != NULL)
 		rc = config->on_open(c->db, config->on_open_context);
-	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "on_open", NULL);
+	if (rc == SQLITE_OK)
+		return PP_OK;
+	/* What it says need not be what SQLite said last. */
+	return error_sqlite(error, sqlite3_extended_errcode(c->db) == rc ? c->db : NULL, rc,
+	                    "on_open", NULL);
 }
 
 /* With a rollback journal a commit is the journal's deletion, and FULL does not wait until that is

@@ -143,7 +143,8 @@ TEST_ROWS(watchdog, leaves_what_could_not_be_opened_to_the_next_borrower, 2)
 	later(&f, 1100);
 	later(&f, 10);
 	CHECK_INT(stats(f.pool).quarantined, ==, 1);
-	CHECK_CONTAINS(diary.message[PP_EVENT_HEALTH_FAILED], "no replacement: ");
+	CHECK_CONTAINS(diary.message[PP_EVENT_HEALTH_FAILED],
+	               "no replacement: authorization denied");
 	CHECK_INT(pp_acquire(f.pool, lane, PP_NO_WAIT, &lease, &error), ==, PP_SQLITE);
 	CHECK_INT(error.sqlite_code, ==, SQLITE_AUTH);
 	atomic_store(&refusing, false);
