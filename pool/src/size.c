@@ -20,8 +20,10 @@ struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane which)
 
 		if (atomic_load(&slot->state) != SLOT_SPARE)
 			continue;
-		slot->connection.pool = pool;
-		slot->connection.lane = which;
+		if (slot->connection.pool == NULL) { /* Once: others read it at any time. */
+			slot->connection.pool = pool;
+			slot->connection.lane = which;
+		}
 		slot->successor = NULL;
 		atomic_store(&slot->fate, FATE_KEEP);
 		atomic_store(&slot->absent, false);
