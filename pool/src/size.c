@@ -257,21 +257,22 @@ static uint64_t shrink(struct pp_pool *pool, uint64_t now_ms)
 
 /* --- Renewing ----------------------------------------------------------------------------- */
 
-/* Not lent, or lent: it is the holder's to make way. */
-static void renew(struct pp_pool *pool, struct slot *slot)
+/* Not lent, or lent: it is the holder's to make way. false: none can be opened now. */
+static bool renew(struct pp_pool *pool, struct slot *slot)
 {
 	struct slot *next = slot_take_spare(pool, slot->connection.lane);
 	struct pp_error error;
 
 	if (next == NULL)
-		return;
+		return true;
 	if (slot_fill(pool, next, SLOT_SPARE, &error) != PP_OK) {
 		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "cannot renew: %s", error.message);
-		return;
+		return false;
 	}
 	POINT(RENEW);
 	slot->successor = next;
 	doom(pool, slot, FATE_REPLACE);
+	return true;
 }
 
 static uint64_t renew_old(struct pp_pool *pool, uint64_t now_ms)
@@ -288,10 +289,10 @@ static uint64_t renew_old(struct pp_pool *pool, uint64_t now_ms)
 			if (obey_late(pool, slot) || (state != SLOT_IDLE && state != SLOT_LEASED) ||
 			    atomic_load(&slot->open) == 0)
 				continue;
-			if (at <= now_ms)
-				renew(pool, slot);
-			else
+			if (at > now_ms)
 				due = at < due ? at : due;
+			else if (!renew(pool, slot))
+				return due; /* Each attempt may have to wait for others. */
 		}
 	return due;
 }

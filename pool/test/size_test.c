@@ -304,15 +304,18 @@ static uint64_t looks_again_in_ms(struct fixture *f)
  * had been. */
 TEST(size, looks_again_soon_after_renewing)
 {
+	struct diary diary = { 0 };
 	CLEANUP(fixture_close)
 	struct fixture f = manual(
 		(struct pp_config){ .readers = 1, .age_ms = 10000, .on_open = refuse_when_told },
-		NULL);
+		&diary);
 
 	atomic_store(&refusing, true);
 	clock_travel_ms(11000);
 	CHECK(looks_again_in_ms(&f) <= UPKEEP_MS);
 	CHECK_INT(stats(f.pool).renewed, ==, 0);
+	/* Nor would the next one have been opened. */
+	CHECK_INT(told(&diary, PP_EVENT_HEALTH_FAILED), ==, 1);
 	atomic_store(&refusing, false);
 	CHECK(looks_again_in_ms(&f) <= UPKEEP_MS);
 	CHECK_INT(stats(f.pool).renewed, ==, 2);
