@@ -475,7 +475,7 @@ struct pp_pool {
 	atomic_uint readers, readers_min;
 	bool surplus; /* There may be more: they were changed while slots were held. keep_mutex. */
 	/* The writer's slot while it is an exclusive lease: it holds the read lane, and the anchor
-	 * is closed. Written under keep_mutex; relaxed: who reads it of itself wrote it. */
+	 * is closed. Set under keep_mutex; relaxed: who reads it of itself wrote it. */
 	struct slot *_Atomic exclusive;
 	atomic_bool tripped;           /* seq_cst. Set by who finds the file changed. */
 	atomic_bool pressure;          /* Relaxed: advice. */

@@ -69,16 +69,9 @@ static enum pp_status exclusive_claim(struct pp_pool *pool, struct slot *writer,
 	return status;
 }
 
-static void exclusive_drop(struct pp_pool *pool)
-{
-	pthread_mutex_lock(&pool->keep_mutex);
-	atomic_store_explicit(&pool->exclusive, NULL, memory_order_relaxed);
-	pthread_mutex_unlock(&pool->keep_mutex);
-}
-
 /* Whatever the file is now, and its WAL, he may have made it so. Where the anchor cannot be opened
  * the keeper tries again; until then SQLite takes the WAL away with the last connection. */
-static void anchor_back(struct pp_pool *pool)
+static void exclusive_drop(struct pp_pool *pool)
 {
 	enum pp_status status;
 
@@ -87,6 +80,7 @@ static void anchor_back(struct pp_pool *pool)
 	health_note(pool);
 	if (status != PP_OK)
 		health_forget_wal(pool);
+	atomic_store_explicit(&pool->exclusive, NULL, memory_order_relaxed);
 	pthread_mutex_unlock(&pool->keep_mutex);
 }
 
@@ -99,12 +93,11 @@ enum pp_status exclusive_begin(struct pp_pool *pool, struct slot *writer, struct
 	status = line_wait_alone(pool, until);
 	if (status == PP_OK)
 		status = lane_hold(pool, PP_READ, until);
-	if (status != PP_OK) {
-		exclusive_drop(pool);
-		return status;
-	}
-	close_others(pool);
-	return PP_OK;
+	if (status == PP_OK)
+		close_others(pool);
+	else /* It held nothing back, and waits for no upkeep: its deadline may have passed. */
+		atomic_store_explicit(&pool->exclusive, NULL, memory_order_relaxed);
+	return status;
 }
 
 /* The writer is still held. Where it had to be closed it is opened now, while it is alone: it sets
@@ -114,7 +107,6 @@ void exclusive_end(struct pp_pool *pool, struct slot *writer)
 	if (writer->connection.db == NULL &&
 	    connection_open(&writer->connection, PP_FOREVER, NULL) == PP_OK)
 		atomic_store_explicit(&writer->open, 1, memory_order_relaxed);
-	anchor_back(pool);
 	exclusive_drop(pool);
 	lane_unhold(pool, PP_READ);
 }

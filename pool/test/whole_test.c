@@ -328,6 +328,26 @@ TEST(exclusive, waits_for_upkeep_no_longer_than_its_deadline)
 	pp_release(&lease);
 }
 
+/* Nor does he to give up. */
+TEST(exclusive, gives_up_while_upkeep_is_at_work)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct pp_lease reader = { 0 };
+	struct visitor v = { .pool = f.pool, .lane = PP_EXCLUSIVE, .deadline = pp_in_ms(50) };
+	pthread_t thread;
+
+	acquire_elsewhere(f.pool, PP_READ, &reader);
+	thread = thread_start(visit, &v);
+	WAIT_FOR(atomic_load(&f.pool->exclusive) != NULL);
+	pthread_mutex_lock(&f.pool->keep_mutex);
+	pthread_join(thread, NULL);
+	pthread_mutex_unlock(&f.pool->keep_mutex);
+	CHECK_INT(v.status, ==, PP_TIMEOUT);
+	pp_release(&reader);
+	acquire(f.pool, PP_EXCLUSIVE, &reader);
+	pp_release(&reader);
+}
+
 /* --- Suspension --------------------------------------------------------------------------- */
 
 TEST(suspend, waits_for_leases_and_holds_everybody_until_resumed)
