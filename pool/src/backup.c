@@ -32,7 +32,8 @@ enum {
 
 struct job {
 	struct pp_pool *from, *to;   /* to NULL: a file. */
-	struct connection *c;        /* The reader. */
+	struct pp_lease reader;      /* Until the copy is closed. */
+	struct connection *c;        /* The reader's. */
 	struct pp_deadline deadline; /* For everything together. */
 	int step_pages;
 	int (*progress)(void *context, unsigned pages_done, unsigned pages_total);
@@ -173,17 +174,15 @@ static enum pp_status copy_pages(struct job *j)
 
 static enum pp_status copy(struct job *j)
 {
-	struct pp_lease reader = { 0 };
-	enum pp_status status = pp_acquire(j->from, PP_READ, j->deadline, &reader, j->error);
+	enum pp_status status = pp_acquire(j->from, PP_READ, j->deadline, &j->reader, j->error);
 
 	if (status != PP_OK)
 		return status;
-	j->c = connection_of(&reader);
+	j->c = connection_of(&j->reader);
 	status = snapshot_begin(j);
 	if (status == PP_OK)
 		status = copy_pages(j);
 	snapshot_end(j);
-	pp_release(&reader);
 	return status;
 }
 
@@ -197,6 +196,14 @@ static enum pp_status target_open(struct job *j, const char *name, bool memdb)
 	                        vfs_name(memdb));
 
 	return rc == SQLITE_OK ? PP_OK : failed(j, j->db, rc);
+}
+
+/* In this order: the reader's connection may be closed when it comes back, and has to have all of
+ * its bytes again. */
+static void let_go(struct job *j)
+{
+	sqlite3_close(j->db);
+	pp_release(&j->reader);
 }
 
 /* --- Into a file -------------------------------------------------------------------------- */
@@ -308,7 +315,7 @@ static enum pp_status to_file(struct job *j)
 		status = put_in_place(j);
 	if (status != PP_OK && !j->busy)
 		unlink(j->partial);
-	sqlite3_close(j->db);
+	let_go(j);
 	return status;
 }
 
@@ -373,7 +380,7 @@ static enum pp_status into(struct job *j, struct connection *to)
 		status = copy(j);
 	if (memdb && status == PP_OK)
 		memdb_without_wal(j->db);
-	sqlite3_close(j->db);
+	let_go(j);
 	mode = memdb ? PP_OK : set_journal(j, to, !j->to->gated);
 	return status != PP_OK ? status : mode;
 }

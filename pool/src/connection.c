@@ -70,8 +70,8 @@ static int authorize(void *context, int action, const char *first, const char *s
 	default:
 		break;
 	}
-	/* Not for what the pool itself prepares on an idle connection. */
-	if (c->authorizer == NULL || !c->lent)
+	/* Not for what the pool itself prepares. */
+	if (c->authorizer == NULL || !c->lent || c->own)
 		return SQLITE_OK;
 	return c->authorizer(c->authorizer_context, action, first, second, database, trigger);
 }
@@ -125,9 +125,19 @@ enum pp_status connection_stopped(struct connection *c, const char *doing, struc
 	                  error, SQLITE_INTERRUPT, 0);
 }
 
+enum pp_status connection_file(struct connection *c, struct pp_error *error)
+{
+	enum pp_status status;
+
+	c->own = true;
+	status = health_look(c->pool, c->db, error);
+	c->own = false;
+	return status;
+}
+
 enum pp_status connection_look(struct connection *c, struct pp_error *error)
 {
-	enum pp_status status = health_look(c->pool, c->db, error);
+	enum pp_status status = connection_file(c, error);
 
 	if (status == PP_OK && c->stopped != STOP_NOT)
 		status = connection_stopped(c, "look at the file", error);
@@ -311,7 +321,11 @@ static enum pp_status call_on_open(struct connection *c, struct pp_error *error)
 
 	if (config->on_open != NULL)
 		rc = config->on_open(c->db, config->on_open_context);
-	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "on_open", NULL);
+	if (rc == SQLITE_OK)
+		return PP_OK;
+	/* What it says need not be what SQLite said last. */
+	return error_sqlite(error, sqlite3_extended_errcode(c->db) == rc ? c->db : NULL, rc,
+	                    "on_open", NULL);
 }
 
 /* With a rollback journal a commit is the journal's deletion, and FULL does not wait until that is
@@ -393,7 +407,7 @@ static void forget(struct connection *c)
 	c->depth = c->dirty = 0;
 	c->at_work = 0;
 	c->dead = c->committing = c->foreign = c->tolerates = c->discard = false;
-	c->lent = c->has_turn = c->no_checkpoint = false;
+	c->lent = c->own = c->has_turn = c->no_checkpoint = false;
 	atomic_store_explicit(&c->snapshot_ms, 0, memory_order_relaxed);
 	c->token = NULL;
 	c->stopped = STOP_NOT;

@@ -121,7 +121,8 @@ struct connection {
 
 	/* What stops it (stop.c). The holder's but for interrupt, which anybody sets to the
 	 * generation that is to be interrupted: the next borrower's is another. */
-	bool lent; /* To a borrower: he can be stopped, his authorizer is asked. */
+	bool lent; /* To a borrower: he can be stopped, his authorizer is asked; */
+	bool own;  /* ... but not of what the pool prepares for him. */
 	const struct pp_token *token; /* Of who has it or has it opened. */
 	uint64_t generation;
 	atomic_uint_least64_t interrupt;
@@ -174,7 +175,9 @@ bool connection_pass(struct connection *connection);
 const char *connection_begin_sql(const struct connection *connection);
 /* SQLITE_OK, or why the holder's work is to stop; asked by the busy and the progress handler. */
 enum stop connection_stop(struct connection *connection, uint64_t now_ns);
-/* health_look() by who has it lent: his deadline and his token end it. */
+/* health_look() by who has it lent: his authorizer is not asked; */
+enum pp_status connection_file(struct connection *connection, struct pp_error *reterr_error);
+/* ... and his deadline and his token end it. */
 enum pp_status connection_look(struct connection *connection, struct pp_error *reterr_error);
 /* The error of what was stopped, which the pool knows better than SQLite; counts cancellations. */
 enum pp_status connection_stopped(struct connection *connection, const char *doing,
@@ -254,9 +257,9 @@ struct slot {
 	 * own, but a release asks whether it was warned of. Relaxed. */
 	atomic_uint_least64_t warned;
 	uint64_t interrupted, interrupted_ms;
-	/* The generation that is quarantined: where lanes exclude each other, nobody waits for it.
-	 */
-	atomic_uint_least64_t absent;
+	/* In quarantine, whoever of a group has the lease: where lanes exclude each other, nobody
+	 * waits for it. Written under keep_mutex. */
+	atomic_bool absent;
 	struct connection connection;
 };
 
@@ -473,7 +476,7 @@ struct pp_pool {
 	atomic_uint readers, readers_min;
 	bool surplus; /* There may be more: they were changed while slots were held. keep_mutex. */
 	/* The writer's slot while it is an exclusive lease: it holds the read lane, and the anchor
-	 * is closed. Written under keep_mutex; relaxed: who reads it of itself wrote it. */
+	 * is closed. Set under keep_mutex; relaxed: who reads it of itself wrote it. */
 	struct slot *_Atomic exclusive;
 	atomic_bool tripped;           /* seq_cst. Set by who finds the file changed. */
 	atomic_bool pressure;          /* Relaxed: advice. */
@@ -758,8 +761,9 @@ enum pp_status transaction_commit(struct connection *connection, struct pp_error
 enum pp_status transaction_rollback(struct connection *connection, struct pp_error *error);
 /* The transaction that was begun is over, whoever ended it. */
 bool transaction_is_dead(struct connection *connection);
-/* The callback, at the level that has just been begun. PP_OK: the level may be committed;
- * PP_FORKED: nothing here is this process'. */
+/* The callback, at the level that has just been begun. PP_OK: the level may be committed. PP_FORKED
+ * also where the callback says so, of another pool: pool_forked() tells whether anything here is
+ * still this process'. */
 enum pp_status transaction_work(struct pp_lease *lease, pp_work *work, void *context,
                                 struct pp_error *error);
 /* Undo a level and what the callback left open in it. */

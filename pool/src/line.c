@@ -97,16 +97,9 @@ bool slot_keep(struct slot *slot, enum slot_state from)
 	return slot_claim(slot, from, SLOT_KEPT);
 }
 
-/* In quarantine: he may never come back, and what he has locked SQLite tells whoever meets it. */
-static bool is_absent(const struct slot *slot)
-{
-	uint64_t generation = atomic_load(&slot->generation);
-
-	return generation % 2 == 1 && atomic_load(&slot->absent) == generation;
-}
-
 /* With a rollback journal a reader in mid-SELECT makes COMMIT fail, so the lanes exclude each
- * other. Their one line's mutex is held: only under it do gated slots become lent. */
+ * other. Their one line's mutex is held: only under it do gated slots become lent. Who is in
+ * quarantine may never come back, and what he has locked SQLite tells whoever meets it. */
 static bool gate_open(struct pp_pool *pool, enum pp_lane lane)
 {
 	const struct lane *other = pool_lane(pool, lane == PP_READ ? PP_WRITE : PP_READ);
@@ -115,7 +108,7 @@ static bool gate_open(struct pp_pool *pool, enum pp_lane lane)
 		return true;
 	for (unsigned i = lane_used(other); i-- > 0;)
 		if (atomic_load(&other->slots[i].state) == SLOT_LEASED &&
-		    !is_absent(&other->slots[i]))
+		    !atomic_load(&other->slots[i].absent))
 			return false;
 	return true;
 }

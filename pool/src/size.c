@@ -20,10 +20,13 @@ struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane which)
 
 		if (atomic_load(&slot->state) != SLOT_SPARE)
 			continue;
-		slot->connection.pool = pool;
-		slot->connection.lane = which;
+		if (slot->connection.pool == NULL) { /* Once: others read it at any time. */
+			slot->connection.pool = pool;
+			slot->connection.lane = which;
+		}
 		slot->successor = NULL;
 		atomic_store(&slot->fate, FATE_KEEP);
+		atomic_store(&slot->absent, false);
 		atomic_store(&slot->state, SLOT_NEXT);
 		if (i >= lane_used(lane))
 			atomic_store_explicit(&lane->used, i + 1, memory_order_relaxed);
@@ -32,33 +35,42 @@ struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane which)
 	return NULL;
 }
 
-/* Opened by upkeep, which waits for nobody longer than a borrower would for a lock. */
-static enum pp_status slot_fill(struct pp_pool *pool, struct slot *slot, struct pp_error *error)
+/* Opened by upkeep, which waits for nobody longer than a borrower would for a lock. Where it cannot
+ * be, the slot is given back as otherwise says. */
+static enum pp_status slot_fill(struct pp_pool *pool, struct slot *slot, enum slot_state otherwise,
+                                struct pp_error *error)
 {
 	struct pp_deadline until = pp_in_ms(pool->config.busy_timeout_ms);
-	enum pp_status status = connection_open(&slot->connection, until, error);
+	enum pp_status status;
 
+	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
+	status = connection_open(&slot->connection, until, error);
 	if (status != PP_OK) {
-		line_give_back(pool, slot, SLOT_SPARE);
+		line_give_back(pool, slot, otherwise);
 		return status;
 	}
-	atomic_store_explicit(&slot->since_ms, clock_coarse_ms(), memory_order_relaxed);
 	atomic_store_explicit(&slot->open, 1, memory_order_relaxed);
 	event_send(pool, PP_EVENT_OPENED, slot, "%s", "");
 	return PP_OK;
 }
 
-enum pp_status size_add(struct pp_pool *pool, enum pp_lane lane, struct pp_error *error)
+static enum pp_status add(struct pp_pool *pool, enum pp_lane lane, enum slot_state otherwise,
+                          struct pp_error *error)
 {
 	struct slot *slot = slot_take_spare(pool, lane);
 	enum pp_status status;
 
 	if (slot == NULL)
 		return error_set(error, PP_LEASED, "open", "all slots are in use or quarantine");
-	status = slot_fill(pool, slot, error);
+	status = slot_fill(pool, slot, otherwise, error);
 	if (status == PP_OK)
 		line_give_back(pool, slot, SLOT_IDLE);
 	return status;
+}
+
+enum pp_status size_add(struct pp_pool *pool, enum pp_lane lane, struct pp_error *error)
+{
+	return add(pool, lane, SLOT_SPARE, error);
 }
 
 enum pp_status anchor_open(struct pp_pool *pool, struct pp_error *error)
@@ -123,13 +135,22 @@ static void doom(struct pp_pool *pool, struct slot *slot, enum fate fate)
 	obey_late(pool, slot);
 }
 
+/* What cannot be opened now is left to the next borrower, who has his own deadline and is told why
+ * not: else a lane may have nothing to wait for until the next upkeep. */
+static void replace(struct pp_pool *pool, struct slot *slot)
+{
+	struct pp_error error;
+
+	if (add(pool, slot->connection.lane, SLOT_EMPTY, &error) != PP_OK)
+		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "no replacement: %s", error.message);
+}
+
 /* His, and no later one's: who gives back changes the generation before he looks at the fate, and
  * here the fate is set before the generation is looked at (barrier.c). What has just come back is
  * left its fate, unless whoever gave it back has seen this one: then it is as he has seen it. */
 void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generation)
 {
 	unsigned before = atomic_exchange(&slot->fate, FATE_QUARANTINED), set = FATE_QUARANTINED;
-	struct pp_error error;
 
 	barrier_for_all();
 	if (atomic_load(&slot->generation) != generation &&
@@ -138,13 +159,13 @@ void size_quarantine(struct pp_pool *pool, struct slot *slot, uint64_t generatio
 	count(&pool->counters.quarantined);
 	POINT(QUARANTINE);
 	event_send(pool, PP_EVENT_QUARANTINED, slot, "%s", "");
-	atomic_store(&slot->absent, generation);
+	atomic_store(&slot->absent, true);
 	line_serve(pool, slot->connection.lane); /* The other lane, where the two have one line. */
 	group_abandon(pool, slot);               /* Before one is opened, which may have to wait. */
 	if (before == FATE_REPLACE)
 		line_give_back(pool, slot->successor, SLOT_IDLE);
-	else if (before == FATE_KEEP && size_add(pool, slot->connection.lane, &error) != PP_OK)
-		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "no replacement: %s", error.message);
+	else if (before == FATE_KEEP)
+		replace(pool, slot);
 }
 
 /* --- Growing and shrinking ---------------------------------------------------------------- */
@@ -237,21 +258,22 @@ static uint64_t shrink(struct pp_pool *pool, uint64_t now_ms)
 
 /* --- Renewing ----------------------------------------------------------------------------- */
 
-/* Not lent, or lent: it is the holder's to make way. */
-static void renew(struct pp_pool *pool, struct slot *slot)
+/* Not lent, or lent: it is the holder's to make way. false: none can be opened now. */
+static bool renew(struct pp_pool *pool, struct slot *slot)
 {
 	struct slot *next = slot_take_spare(pool, slot->connection.lane);
 	struct pp_error error;
 
 	if (next == NULL)
-		return;
-	if (slot_fill(pool, next, &error) != PP_OK) {
+		return true;
+	if (slot_fill(pool, next, SLOT_SPARE, &error) != PP_OK) {
 		event_send(pool, PP_EVENT_HEALTH_FAILED, slot, "cannot renew: %s", error.message);
-		return;
+		return false;
 	}
 	POINT(RENEW);
 	slot->successor = next;
 	doom(pool, slot, FATE_REPLACE);
+	return true;
 }
 
 static uint64_t renew_old(struct pp_pool *pool, uint64_t now_ms)
@@ -268,10 +290,10 @@ static uint64_t renew_old(struct pp_pool *pool, uint64_t now_ms)
 			if (obey_late(pool, slot) || (state != SLOT_IDLE && state != SLOT_LEASED) ||
 			    atomic_load(&slot->open) == 0)
 				continue;
-			if (at <= now_ms)
-				renew(pool, slot);
-			else
+			if (at > now_ms)
 				due = at < due ? at : due;
+			else if (!renew(pool, slot))
+				return due; /* Each attempt may have to wait for others. */
 		}
 	return due;
 }
@@ -288,9 +310,8 @@ static void drop_surplus(struct pp_pool *pool, unsigned most)
 			doom(pool, &lane->slots[i], FATE_DROP);
 }
 
-/* What failed to open earlier: the anchor, a replacement, one of the least number. Whether all are
- * there. */
-static bool fill_up(struct pp_pool *pool)
+/* What failed to open earlier: the anchor, a replacement, one of the least number. */
+static void fill_up(struct pp_pool *pool)
 {
 	unsigned least = atomic_load_explicit(&pool->readers_min, memory_order_relaxed);
 	enum pp_status status = anchor_open(pool, NULL);
@@ -299,7 +320,6 @@ static bool fill_up(struct pp_pool *pool)
 		status = size_add(pool, PP_WRITE, NULL);
 	while (status == PP_OK && lane_size(pool_lane(pool, PP_READ)) < least)
 		status = size_add(pool, PP_READ, NULL);
-	return status == PP_OK;
 }
 
 static uint64_t sooner(uint64_t a, uint64_t b)
@@ -307,22 +327,24 @@ static uint64_t sooner(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* What a borrower opens, gives back or could not open changes what is due: so it is looked at as
+ * often as upkeep wakes. */
 uint64_t size_keep(struct pp_pool *pool, uint64_t now_ms)
 {
-	uint64_t due;
+	uint64_t due = now_ms + UPKEEP_MS;
 
 	if (atomic_load(&pool->tripped))
-		return UINT64_MAX;
+		return due;
 	/* Only then: while a successor takes its place, the old one still counts. */
 	if (pool->surplus)
 		drop_surplus(pool, atomic_load_explicit(&pool->readers, memory_order_relaxed));
 	pool->surplus = false;
-	due = fill_up(pool) ? UINT64_MAX : now_ms + UPKEEP_MS;
+	fill_up(pool);
 	grow(pool);
 	/* Who waits but not yet long enough does not ask again, nor does who could not be helped.
 	 */
 	if (line_head_wait_ns(pool, PP_READ) > 0)
-		due = now_ms + pool->config.grow_ms;
+		due = sooner(due, now_ms + pool->config.grow_ms);
 	due = sooner(due, shrink(pool, now_ms));
 	return sooner(due, renew_old(pool, now_ms));
 }

@@ -24,11 +24,15 @@ enum {
 
 /* --- One level --------------------------------------------------------------------------- */
 
-static int step(sqlite3_stmt *stmt)
+/* A borrower's authorizer has it prepared again. */
+static int step(struct connection *c, sqlite3_stmt *stmt)
 {
-	int rc = sqlite3_step(stmt);
-	int reset = sqlite3_reset(stmt);
+	int rc, reset;
 
+	c->own = true;
+	rc = sqlite3_step(stmt);
+	c->own = false;
+	reset = sqlite3_reset(stmt);
 	return rc == SQLITE_DONE ? SQLITE_OK : reset != SQLITE_OK ? reset : rc;
 }
 
@@ -42,10 +46,12 @@ static int savepoint(struct connection *c, const char *verb, unsigned depth, str
 	int rc;
 
 	snprintf(sql, sizeof sql, "%s pp_%016llx_%u", verb, (unsigned long long)c->salt, depth);
+	c->own = true;
 	status = statement_take(c, sql, &stmt, error);
+	c->own = false;
 	if (status != PP_OK)
 		return status == PP_NOMEM ? SQLITE_NOMEM : sqlite3_extended_errcode(c->db);
-	rc = step(stmt);
+	rc = step(c, stmt);
 	if (rc != SQLITE_OK)
 		error_sqlite(error, c->db, rc, verb, sql);
 	return rc;
@@ -64,7 +70,7 @@ static enum pp_status roll_back_all(struct connection *c, struct pp_error *error
 
 	if (!sqlite3_get_autocommit(c->db)) {
 		POINT(ROLLBACK);
-		rc = step(c->rollback);
+		rc = step(c, c->rollback);
 	}
 	c->dead = true;
 	return rc == SQLITE_OK ? PP_OK : error_sqlite(error, c->db, rc, "ROLLBACK", NULL);
@@ -87,7 +93,7 @@ static void book_end(struct connection *c, bool committed, bool lost)
 static int begin_in_turn(struct connection *c)
 {
 	bool turn = turn_take(c);
-	int rc = step(c->begin);
+	int rc = step(c, c->begin);
 
 	if (turn)
 		turn_give(c);
@@ -98,9 +104,9 @@ static int begin_in_turn(struct connection *c)
  * fail, would then be met in the middle of the borrower's work. */
 static int begin_snapshot(struct connection *c)
 {
-	int rc = step(c->begin);
+	int rc = step(c, c->begin);
 
-	return rc == SQLITE_OK ? step(c->snapshot) : rc;
+	return rc == SQLITE_OK ? step(c, c->snapshot) : rc;
 }
 
 static enum pp_status begin_failed(struct connection *c, int rc, struct pp_error *error)
@@ -189,7 +195,7 @@ static enum pp_status commit_outermost(struct connection *c, struct pp_error *er
 		return commit_failed(c, connection_stopped(c, "commit", error));
 	c->committing = true;
 	POINT(COMMIT);
-	rc = step(c->commit);
+	rc = step(c, c->commit);
 	c->committing = false;
 	if (rc != SQLITE_OK) {
 		/* The first error is the one to tell; the rollback's own is not. */
@@ -203,7 +209,7 @@ static enum pp_status commit_outermost(struct connection *c, struct pp_error *er
 	if (write) /* A reader's end is none that anybody waits for. */
 		histogram_note(c->pool, PP_HISTOGRAM_COMMIT, clock_ns() - start);
 	/* SQLite commits into a file that is no longer there. */
-	if (write && health_look(c->pool, c->db, error) != PP_OK) {
+	if (write && connection_file(c, error) != PP_OK) {
 		book_end(c, false, true);
 		return PP_FILE_CHANGED;
 	}
@@ -335,6 +341,7 @@ enum pp_status pp_rollback(struct pp_lease *lease, struct pp_error *error)
 struct frame {
 	const struct pp_pool *pool;
 	struct frame *outer;
+	bool stays; /* The closer waits for it. */
 };
 
 _Thread_local struct frame *transaction_frames __attribute__((tls_model("initial-exec")));
@@ -395,7 +402,7 @@ enum pp_status transaction_explain(struct connection *c, enum pp_status status,
 	enum pp_status lost = PP_OK;
 
 	if (status == PP_SQLITE && c->lane == PP_WRITE)
-		lost = health_look(c->pool, c->db, error);
+		lost = connection_file(c, error);
 	return lost != PP_OK ? lost : status;
 }
 
@@ -407,9 +414,25 @@ static enum pp_status work_and_end(struct pp_lease *lease, pp_work *work, void *
 
 	if (status == PP_OK)
 		return transaction_commit(c, error);
-	if (status != PP_FORKED)
+	if (!pool_forked(c->pool))
 		transaction_undo(c, 1);
 	return status;
+}
+
+static bool worth_again(const struct pp_error *error)
+{
+	return (error->status == PP_SQLITE) && (error->error_class == PP_RETRY_TRANSACTION ||
+	                                        error->error_class == PP_RETRY_STATEMENT);
+}
+
+/* Who may try again has no lease until then, and the closer waits for him: he is not to find
+ * another pool in its row. */
+static void stay(struct pp_pool *pool, const struct pp_error *error)
+{
+	if (transaction_frames->stays || !worth_again(error))
+		return;
+	group_enter(pool);
+	transaction_frames->stays = true;
 }
 
 enum pp_status transaction_attempt(struct pp_pool *pool, const struct pp_transaction *options,
@@ -421,29 +444,27 @@ enum pp_status transaction_attempt(struct pp_pool *pool, const struct pp_transac
 	enum pp_status status =
 		lease_acquire(pool, options->lane, options->deadline, caller, &lease, error);
 
-	if (status != PP_OK)
+	if (status != PP_OK) {
+		stay(pool, error);
 		return status;
+	}
 	c = &lease_slot(&lease)->connection;
 	c->deadline_ns = options->deadline.ns;
 	account_transaction_begin(atomic_load(&c->account), options->bytes_max);
 	status = transaction_begin(c, true, error);
 	if (status == PP_OK)
 		status = work_and_end(&lease, work, context, error);
-	if (status == PP_FORKED)
+	if (pool_forked(pool))
 		return status; /* Nothing here is this process'. */
 	status = transaction_explain(c, status, error);
 	status = memory_explain(status, atomic_load(&c->account), error);
 	account_transaction_end(atomic_load(&c->account));
-	if (status != PP_OK)
+	if (status != PP_OK) {
 		error_pool(error, pool);
+		stay(pool, error);
+	}
 	lease_release(&lease);
 	return status;
-}
-
-static bool worth_again(const struct pp_error *error)
-{
-	return (error->status == PP_SQLITE) && (error->error_class == PP_RETRY_TRANSACTION ||
-	                                        error->error_class == PP_RETRY_STATEMENT);
 }
 
 /* Exponential, and somewhere in its upper half, so that two losers do not meet again. */
@@ -475,7 +496,7 @@ enum pp_status transaction_run(struct pp_pool *pool, const struct pp_transaction
                                attempt_fn *first, void *caller, pp_work *work, void *context,
                                struct pp_error *reterr_error)
 {
-	struct frame frame = { pool, transaction_frames };
+	struct frame frame = { .pool = pool, .outer = transaction_frames };
 	struct pp_error error, before;
 	uint64_t start = clock_ns(), pause;
 	unsigned n = 1;
@@ -497,15 +518,13 @@ enum pp_status transaction_run(struct pp_pool *pool, const struct pp_transaction
 		count(&pool->counters.retries);
 		PROBE_RETRY(pool, n, error.sqlite_code);
 		POINT(RETRY);
-		if (n == 1)
-			group_enter(pool);
 		group_pause(pool, pause, options->deadline.token);
 	}
-	if (n > 1 && status != PP_FORKED)
+	if (frame.stays && !pool_forked(pool))
 		group_exit(pool);
 	transaction_frames = frame.outer;
 	start = clock_ns() - start;
-	if (status != PP_FORKED)
+	if (!pool_forked(pool))
 		histogram_note(pool, PP_HISTOGRAM_TRANSACTION, start);
 	if (status != PP_OK && reterr_error != NULL) {
 		*reterr_error = error;

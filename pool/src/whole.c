@@ -49,6 +49,7 @@ static void close_others(struct pp_pool *pool)
 			slot_close(&lane->slots[i], "an exclusive lease");
 	if (!pool->identity.memdb && pool->anchor.db != NULL)
 		connection_close(&pool->anchor);
+	health_forget_wal(pool); /* He may change the journal mode. */
 }
 
 /* Upkeep leaves the slots alone from here on; it may be in the middle of something. The lease may
@@ -62,18 +63,23 @@ static enum pp_status exclusive_claim(struct pp_pool *pool, struct slot *writer,
 	if (atomic_load(&writer->fate) != FATE_QUARANTINED &&
 	    atomic_load(&pool->exclusive) == NULL) {
 		atomic_store_explicit(&pool->exclusive, writer, memory_order_relaxed);
-		health_forget_wal(pool); /* He may change the journal mode. */
 		status = PP_OK;
 	}
 	pthread_mutex_unlock(&pool->keep_mutex);
 	return status;
 }
 
+/* Whatever the file is now, and its WAL, he may have made it so. Where the anchor cannot be opened
+ * the keeper tries again; until then SQLite takes the WAL away with the last connection. */
 static void exclusive_drop(struct pp_pool *pool)
 {
+	enum pp_status status;
+
 	pthread_mutex_lock(&pool->keep_mutex);
-	anchor_open(pool, NULL); /* If it cannot be, the keeper tries again. */
-	health_note(pool);       /* It may have another WAL now. */
+	status = anchor_open(pool, NULL);
+	health_note(pool);
+	if (status != PP_OK)
+		health_forget_wal(pool);
 	atomic_store_explicit(&pool->exclusive, NULL, memory_order_relaxed);
 	pthread_mutex_unlock(&pool->keep_mutex);
 }
@@ -87,12 +93,11 @@ enum pp_status exclusive_begin(struct pp_pool *pool, struct slot *writer, struct
 	status = line_wait_alone(pool, until);
 	if (status == PP_OK)
 		status = lane_hold(pool, PP_READ, until);
-	if (status != PP_OK) {
-		exclusive_drop(pool);
-		return status;
-	}
-	close_others(pool);
-	return PP_OK;
+	if (status == PP_OK)
+		close_others(pool);
+	else /* It held nothing back, and waits for no upkeep: its deadline may have passed. */
+		atomic_store_explicit(&pool->exclusive, NULL, memory_order_relaxed);
+	return status;
 }
 
 /* The writer is still held. Where it had to be closed it is opened now, while it is alone: it sets

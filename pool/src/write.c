@@ -69,7 +69,7 @@ static enum pp_status run_level(struct batch *b, struct connection *c, struct me
 	if (depth == 1) /* Another process' lock may have been waited for. */
 		b->until_ns = clock_ns() + c->pool->group.take_ns;
 	status = transaction_work(&b->lease, m->work, m->context, &m->error);
-	if (status == PP_FORKED)
+	if (pool_forked(c->pool))
 		return status;
 	POINT(GROUP_RAN);
 	if (status == PP_OK && transaction_is_dead(c))
@@ -95,7 +95,7 @@ static void run(struct batch *b, struct member *m)
 	c->deadline_ns = m->options->deadline.ns;
 	account_transaction_begin(atomic_load(&c->account), m->options->bytes_max);
 	m->status = run_level(b, c, m);
-	if (m->status == PP_FORKED)
+	if (pool_forked(pool))
 		return;
 	account_transaction_end(atomic_load(&c->account));
 	if (m->status != PP_OK)
@@ -418,7 +418,7 @@ enum pp_status pp_write(struct pp_pool *pool, const struct pp_transaction *optio
 	group_enter(pool);
 	status = transaction_run(pool, &o, group_attempt, __builtin_return_address(0), measure, &m,
 	                         reterr_error);
-	if (status == PP_FORKED)
+	if (pool_forked(pool))
 		return status;
 	group_exit(pool);
 	if (status == PP_OK && ret_written != NULL)

@@ -7,14 +7,19 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-/* In place of libc's, so that a disk can fail at a folder. */
+/* In place of libc's, so that a disk can fail at a folder, and a pool be looked at before that. */
 static bool folders_fail;
+static struct pp_pool *looked_at;
+static uint64_t parked_bytes;
 
 int fsync(int file)
 {
 	struct stat status;
+	bool folder = fstat(file, &status) == 0 && S_ISDIR(status.st_mode);
 
-	if (folders_fail && fstat(file, &status) == 0 && S_ISDIR(status.st_mode)) {
+	if (folder && looked_at != NULL)
+		parked_bytes = stats(looked_at).parked_bytes;
+	if (folder && folders_fail) {
 		errno = EIO;
 		return -1;
 	}
@@ -470,4 +475,32 @@ TEST(backup, replaces_a_file_while_there_are_as_many_pools_as_can_be)
 	copy_is_good(to);
 	for (unsigned i = 0; i < PP_POOLS_MAX - 1; i++)
 		CHECK_INT(pp_close(others[i], PP_NO_WAIT, NULL), ==, PP_OK);
+}
+
+static int grow_old(void *context, unsigned done, unsigned total)
+{
+	(void)done, (void)total;
+	clock_travel_ms(2000);
+	return pp_keep(context, NULL) != PP_OK;
+}
+
+/* Its connection is closed when it gives back, and what the copy's handle had taken of it was
+ * counted as left behind. */
+TEST(backup, whose_reader_is_renewed_meanwhile_leaves_nothing)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = bank_open((struct pp_config){ .readers = 1,
+	                                                 .age_ms = 1000,
+	                                                 .lease_warn_ms = PP_NEVER,
+	                                                 .keeper = PP_KEEPER_MANUAL });
+
+	looked_at = f.pool;
+	backup(f.pool, (struct pp_backup){ .to_path = in(&f, "copy.db"),
+	                                   .step_pages = 100,
+	                                   .progress = grow_old,
+	                                   .context = f.pool });
+	looked_at = NULL;
+	CHECK_INT(stats(f.pool).renewed, >=, 1);
+	CHECK_INT(parked_bytes, ==, 0);
+	copy_is_good(in(&f, "copy.db"));
 }

@@ -95,3 +95,34 @@ TEST(features, that_are_missing_are_told)
 	CHECK_CONTAINS(stats(f.pool).missing_features, "cannot be cancelled or interrupted; trace");
 	compileoption_used = sqlite3_compileoption_used;
 }
+
+static void *read_until_told(void *context)
+{
+	struct worker *w = context;
+	struct pp_connection connections[8];
+	unsigned n;
+
+	while (!atomic_load(&w->stop)) {
+		CHECK_INT(pp_connections_read(w->pool, connections, 8, &n), ==, PP_OK);
+		atomic_fetch_add(&w->rounds, 1);
+	}
+	return NULL;
+}
+
+/* What is read of a slot without holding it does not change any more, or is an atomic. */
+TEST(connections, may_be_read_while_slots_come_and_go)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct worker w = { .pool = f.pool };
+	pthread_t thread = thread_start(read_until_told, &w);
+
+	for (unsigned i = 0; i < 20; i++) {
+		unsigned rounds = atomic_load(&w.rounds);
+
+		must(pp_resize(f.pool, 3, 3, NULL), NULL);
+		WAIT_FOR(atomic_load(&w.rounds) > rounds + 1);
+		must(pp_resize(f.pool, 1, 1, NULL), NULL);
+	}
+	atomic_store(&w.stop, true);
+	pthread_join(thread, NULL);
+}

@@ -97,6 +97,29 @@ TEST_ROWS(health, change_is_noticed_by_upkeep, CHANGES)
 	CHECK_INT(stats(f.pool).health_checks, ==, 0); /* Of connections: what for? */
 }
 
+static void exclude_in_vain(struct pp_pool *pool)
+{
+	struct pp_lease reader = { 0 }, lease = { 0 };
+
+	acquire_elsewhere(pool, PP_READ, &reader);
+	CHECK_INT(pp_acquire(pool, PP_EXCLUSIVE, pp_in_ms(5), &lease, NULL), ==, PP_TIMEOUT);
+	pp_release(&reader);
+}
+
+/* Who had the pool to himself may have made the file what it is; not who waited for that in vain.
+ */
+TEST_ROWS(health, change_is_noticed_after_who_waited_for_the_whole_pool, CHANGES)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close) struct fixture f = filled((struct pp_config){ 0 }, &diary);
+	struct pp_lease lease = { 0 };
+
+	changes[row].change(&f);
+	exclude_in_vain(f.pool);
+	CHECK_INT(pp_acquire(f.pool, PP_WRITE, PP_NO_WAIT, &lease, NULL), ==, PP_FILE_CHANGED);
+	check_tripped(f.pool, &diary, changes[row].words);
+}
+
 /* Why SELECT 1 is not what is done by default. */
 TEST_ROWS(health, change_is_not_noticed_by_select_1, CHANGES)
 {
@@ -149,6 +172,26 @@ TEST(health, no_connection_is_opened_beside_the_old_ones)
 	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_NO_WAIT, &lease, &error), ==, PP_FILE_CHANGED);
 	CHECK_CONTAINS(error.message, "replaced");
 	check_tripped(f.pool, &diary, "replaced");
+}
+
+TEST(health, wal_deleted_under_who_waits_for_the_whole_pool_is_noticed)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1 }, &diary);
+	struct pp_lease lease = { 0 };
+	char wal[128];
+
+	exclude_in_vain(f.pool);
+	beside(&f, "a.db-wal", wal, sizeof wal);
+	CHECK_INT(unlink(wal), ==, 0);
+	exclude_in_vain(f.pool);
+	acquire(f.pool, PP_READ, &lease);
+	sql(lease.db, "PRAGMA cache_size=7"); /* Has it closed. */
+	pp_release(&lease);
+	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_NO_WAIT, &lease, NULL), ==, PP_FILE_CHANGED);
+	check_tripped(f.pool, &diary, "robbed of its WAL");
+	must(pp_reopen(f.pool, PP_NO_WAIT, NULL), NULL);
 }
 
 /* --- How long it is -------------------------------------------------------------------------- */

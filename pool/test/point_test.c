@@ -56,6 +56,45 @@ TEST_ROWS(point, tells_the_way_of_a_transaction, sizeof ends / sizeof *ends)
 	CHECK_STR(way, ends[row].way); /* Nobody visits any more. */
 }
 
+static struct pp_pool *visited;
+static unsigned inside_at_retry;
+
+static void count_inside(enum pp_point point)
+{
+	if (point == PP_POINT_RETRY)
+		inside_at_retry = visited->group.inside;
+}
+
+static enum pp_status be_busy_once(struct pp_lease *lease, void *context)
+{
+	if ((*(unsigned *)context)++ > 0)
+		return PP_OK;
+	sqlite3_exec(lease->db, "SELECT fail_with(5)", NULL, NULL, NULL);
+	return PP_SQLITE;
+}
+
+/* Who tries again has no lease between two attempts. The closer did not know of him until his pause
+ * began, and might have gone, and another pool come, before that. */
+TEST_ROWS(point, of_a_retry_is_one_that_the_closer_waits_for, 2)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .on_open = add_fail_with });
+	unsigned runs = 0;
+
+	if (is_release())
+		return;
+	visited = f.pool;
+	pp_points_set(count_inside);
+	must(row == 0 ? pp_transact(f.pool, NULL, be_busy_once, &runs, NULL)
+	              : pp_write(f.pool, NULL, be_busy_once, &runs, NULL, NULL),
+	     NULL);
+	pp_points_set(NULL);
+	CHECK_INT(runs, ==, 2);
+	CHECK_INT(inside_at_retry, ==, 1);
+	CHECK_INT(f.pool->group.inside, ==, 0);
+}
+
 /* --- Virtual sleep ------------------------------------------------------------------------- */
 
 enum { HOUR_MS = 3600000 };

@@ -289,6 +289,59 @@ TEST_ROWS(size, renews_what_is_lent_when_it_comes_back, 2)
 	CHECK_INT(stats(f.pool).opened, ==, 4);
 }
 
+/* When upkeep looks at sizes again, where nobody pokes it. */
+static uint64_t looks_again_in_ms(struct fixture *f)
+{
+	uint64_t now = clock_coarse_ms(), due;
+
+	pthread_mutex_lock(&f->pool->keep_mutex);
+	due = size_keep(f->pool, now);
+	pthread_mutex_unlock(&f->pool->keep_mutex);
+	return due - now;
+}
+
+/* The thread slept over it until somebody poked it: what could not be renewed, and the age of what
+ * had been. */
+TEST(size, looks_again_soon_after_renewing)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f = manual(
+		(struct pp_config){ .readers = 1, .age_ms = 10000, .on_open = refuse_when_told },
+		&diary);
+
+	atomic_store(&refusing, true);
+	clock_travel_ms(11000);
+	CHECK(looks_again_in_ms(&f) <= UPKEEP_MS);
+	CHECK_INT(stats(f.pool).renewed, ==, 0);
+	/* Nor would the next one have been opened. */
+	CHECK_INT(told(&diary, PP_EVENT_HEALTH_FAILED), ==, 1);
+	atomic_store(&refusing, false);
+	CHECK(looks_again_in_ms(&f) <= UPKEEP_MS);
+	CHECK_INT(stats(f.pool).renewed, ==, 2);
+}
+
+/* Nor is the one forgotten that was lent when it would have been closed. */
+TEST(size, looks_again_at_what_was_lent_for_longer_than_it_may_idle)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 2,
+	                                              .readers_min = 1,
+	                                              .idle_ms = 10000,
+	                                              .age_ms = PP_NEVER,
+	                                              .lease_warn_ms = PP_NEVER },
+	                          NULL);
+	struct pp_lease leases[2] = { 0 };
+
+	grow_to(&f, 2, leases);
+	clock_travel_ms(11000);
+	CHECK(looks_again_in_ms(&f) <= UPKEEP_MS);
+	release_all(leases, 2);
+	clock_travel_ms(11000);
+	looks_again_in_ms(&f);
+	CHECK_INT(stats(f.pool).shrunk, ==, 1);
+}
+
 /* He had looked at its fate just before upkeep decided it. */
 TEST(size, obeys_for_who_gave_back_too_early)
 {

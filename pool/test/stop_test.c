@@ -482,6 +482,52 @@ TEST(chain, does_not_ask_the_user_about_the_pools_own_work)
 	sqlite3_finalize(forgotten);
 }
 
+static int deny_transactions(void *context, int action, const char *first, const char *second,
+                             const char *database, const char *trigger)
+{
+	(void)context, (void)first, (void)second, (void)database, (void)trigger;
+	return action == SQLITE_TRANSACTION || action == SQLITE_SAVEPOINT ? SQLITE_DENY : SQLITE_OK;
+}
+
+static void nest(struct pp_lease *lease, int v)
+{
+	struct pp_error error = { 0 };
+	char text[64];
+
+	must(pp_begin(lease, &error), &error);
+	must(pp_begin(lease, &error), &error);
+	snprintf(text, sizeof text, "INSERT INTO t(v) VALUES (%d)", v);
+	sql(lease->db, text);
+	must(pp_commit(lease, &error), &error);
+	must(pp_begin(lease, &error), &error);
+	sql(lease->db, "INSERT INTO t(v) VALUES (0)");
+	must(pp_rollback(lease, &error), &error);
+	CHECK_INT(sqlite3_exec(lease->db, "SAVEPOINT a", NULL, NULL, NULL), ==, SQLITE_AUTH);
+	must(pp_commit(lease, &error), &error);
+}
+
+/* Transactions are the pool's to begin and to end, savepoints in a group included: a borrower may
+ * be kept from it. */
+TEST(chain, does_not_ask_the_users_authorizer_about_the_pools_own_work)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		fixture_config((struct pp_config){ .readers = 1, .authorizer = deny_transactions });
+	struct pp_lease lease = { 0 };
+
+	acquire(f.pool, PP_WRITE, &lease);
+	nest(&lease, 1);
+	/* Has what is prepared asked again. */
+	CHECK_INT(pp_authorizer_set(&lease, deny_transactions, NULL), ==, PP_OK);
+	nest(&lease, 2);
+	must(pp_begin(&lease, NULL), NULL);
+	CHECK_INT(pp_authorizer_set(&lease, deny_transactions, NULL), ==, PP_OK);
+	must(pp_rollback(&lease, NULL), NULL);
+	pp_release(&lease);
+	CHECK_INT(rows_in(f.pool), ==, 2);
+	CHECK_INT(stats(f.pool).dirty_transaction, ==, 0);
+}
+
 /* Who would be asked seldom is asked with the pool; who would be asked never is not. */
 TEST(chain, asks_the_users_progress_handler_as_often_as_the_pools)
 {

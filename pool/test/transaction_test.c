@@ -225,6 +225,7 @@ static const struct {
 	{ "bad statement", "INSERT INTO t VALUES (1, 1); nonsense", PP_OK, PP_SQLITE,
 	  SQLITE_ERROR },
 	{ "out of memory", "INSERT INTO t VALUES (1, 1)", PP_NOMEM, PP_NOMEM, SQLITE_OK },
+	{ "another pool is a parent's", "INSERT INTO t VALUES (1, 1)", PP_FORKED, PP_FORKED, 0 },
 	{ "ended inside", "INSERT INTO t VALUES (1, 1); ROLLBACK; BEGIN; SAVEPOINT p", PP_OK,
 	  PP_ROLLED_BACK, 0 },
 	{ "committed inside", "INSERT INTO t VALUES (1, 1); COMMIT", PP_OK, PP_SQLITE,

@@ -123,6 +123,39 @@ TEST_ROWS(watchdog, puts_another_in_the_place_of_one_that_does_not_come_back, 2)
 	CHECK_INT(stats(f.pool).read.connections + stats(f.pool).write.connections, ==, 2);
 }
 
+/* The next borrower opens one himself: he is told why not, and served once it can be, with no
+ * upkeep in between. */
+TEST_ROWS(watchdog, leaves_what_could_not_be_opened_to_the_next_borrower, 2)
+{
+	enum pp_lane lane = row == 0 ? PP_READ : PP_WRITE;
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1,
+	                                              .on_open = refuse_when_told,
+	                                              .lease_max_ms = 1000,
+	                                              .lease_grace_ms = 1 },
+	                          &diary);
+	struct pp_lease stuck = { 0 }, lease = { 0 };
+	struct pp_error error = { 0 };
+
+	acquire_elsewhere(f.pool, lane, &stuck);
+	atomic_store(&refusing, true);
+	later(&f, 1100);
+	later(&f, 10);
+	CHECK_INT(stats(f.pool).quarantined, ==, 1);
+	CHECK_CONTAINS(diary.message[PP_EVENT_HEALTH_FAILED],
+	               "no replacement: authorization denied");
+	CHECK_INT(pp_acquire(f.pool, lane, PP_NO_WAIT, &lease, &error), ==, PP_SQLITE);
+	CHECK_INT(error.sqlite_code, ==, SQLITE_AUTH);
+	atomic_store(&refusing, false);
+	must(pp_acquire(f.pool, lane, PP_NO_WAIT, &lease, &error), &error);
+	pp_release(&lease);
+	later(&f, 1100);
+	pp_release(&stuck);
+	CHECK_INT(stats(f.pool).read.connections, ==, 1);
+	CHECK_INT(stats(f.pool).write.connections, ==, 1);
+}
+
 /* With a rollback journal the other lane waits for a lease too, but not for ever. */
 TEST_ROWS(watchdog, lets_the_other_lane_in_when_one_does_not_come_back, 2)
 {
@@ -149,6 +182,24 @@ TEST_ROWS(watchdog, lets_the_other_lane_in_when_one_does_not_come_back, 2)
 	acquire_elsewhere(f.pool, lane, &stuck);
 	CHECK_INT(pp_acquire(f.pool, other, PP_NO_WAIT, &lease, NULL), ==, PP_TIMEOUT);
 	CHECK_INT(pp_release(&stuck), ==, PP_OK);
+}
+
+/* In the very moment the next one of its group has got it, and is as stuck. */
+TEST(watchdog, lets_the_other_lane_in_although_the_lease_was_handed_over)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		manual((struct pp_config){ .readers = 1, .journal = PP_JOURNAL_DELETE }, NULL);
+	struct pp_lease stuck = { 0 }, lease = { 0 };
+
+	acquire_elsewhere(f.pool, PP_WRITE, &stuck);
+	pthread_mutex_lock(&f.pool->keep_mutex);
+	size_quarantine(f.pool, stuck.slot, stuck.generation);
+	pthread_mutex_unlock(&f.pool->keep_mutex);
+	lease_hand_over(&stuck, NULL, NULL);
+	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_NO_WAIT, &lease, NULL), ==, PP_OK);
+	pp_release(&lease);
+	pp_release(&stuck);
 }
 
 /* Only so many can be stuck; then it is told of, and those that are back serve again. */

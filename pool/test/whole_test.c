@@ -159,6 +159,27 @@ TEST(exclusive, ends_also_when_nothing_can_be_opened)
 	pp_release(&lease);
 }
 
+/* Without the connection that is never lent the WAL goes with the last one that is: SQLite took it,
+ * and nobody else. */
+TEST(exclusive, that_leaves_no_anchor_does_not_miss_the_wal)
+{
+	CLEANUP(fixture_close)
+	struct fixture f =
+		manual((struct pp_config){ .readers = 1, .on_open = refuse_when_told }, NULL);
+	struct pp_lease lease = { 0 };
+	struct pp_error error;
+
+	acquire(f.pool, PP_EXCLUSIVE, &lease);
+	atomic_store(&refusing, true);
+	pp_release(&lease);
+	atomic_store(&refusing, false);
+	acquire(f.pool, PP_WRITE, &lease);
+	sql(lease.db, "PRAGMA cache_size=7"); /* Has it closed. */
+	pp_release(&lease);
+	must(pp_acquire(f.pool, PP_WRITE, PP_NO_WAIT, &lease, &error), &error);
+	pp_release(&lease);
+}
+
 /* Somebody has the writer for an exclusive lease, and waits for one that is stuck. */
 static bool stands_aside(struct pp_pool *pool)
 {
@@ -305,6 +326,26 @@ TEST(exclusive, waits_for_upkeep_no_longer_than_its_deadline)
 	pthread_mutex_unlock(&f.pool->keep_mutex);
 	acquire(f.pool, PP_EXCLUSIVE, &lease);
 	pp_release(&lease);
+}
+
+/* Nor does he to give up. */
+TEST(exclusive, gives_up_while_upkeep_is_at_work)
+{
+	CLEANUP(fixture_close) struct fixture f = manual((struct pp_config){ .readers = 1 }, NULL);
+	struct pp_lease reader = { 0 };
+	struct visitor v = { .pool = f.pool, .lane = PP_EXCLUSIVE, .deadline = pp_in_ms(50) };
+	pthread_t thread;
+
+	acquire_elsewhere(f.pool, PP_READ, &reader);
+	thread = thread_start(visit, &v);
+	WAIT_FOR(atomic_load(&f.pool->exclusive) != NULL);
+	pthread_mutex_lock(&f.pool->keep_mutex);
+	pthread_join(thread, NULL);
+	pthread_mutex_unlock(&f.pool->keep_mutex);
+	CHECK_INT(v.status, ==, PP_TIMEOUT);
+	pp_release(&reader);
+	acquire(f.pool, PP_EXCLUSIVE, &reader);
+	pp_release(&reader);
 }
 
 /* --- Suspension --------------------------------------------------------------------------- */

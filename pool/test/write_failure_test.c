@@ -18,6 +18,13 @@ static enum pp_status change_his_mind(struct pp_lease *lease, void *context)
 	return PP_ABORTED;
 }
 
+/* What a pool of the parent's says, in a child that has one of its own. */
+static enum pp_status meet_another_process(struct pp_lease *lease, void *context)
+{
+	must(run_sql(lease, context), NULL);
+	return PP_FORKED;
+}
+
 static enum pp_status take_no_notice(struct pp_lease *lease, void *context)
 {
 	run_sql(lease, context);
@@ -50,6 +57,8 @@ static const struct {
 	  PP_SQLITE, SQLITE_CONSTRAINT_UNIQUE, "UNIQUE", false },
 	{ "a change of mind", change_his_mind, "INSERT INTO t(v) VALUES (500)", PP_ABORTED, 0, "",
 	  false },
+	{ "another pool that is a parent's", meet_another_process, "INSERT INTO t(v) VALUES (500)",
+	  PP_FORKED, 0, "", false },
 	{ "a bad statement", NULL, "INSERT INTO t(v) VALUES (500); nonsense", PP_SQLITE,
 	  SQLITE_ERROR, "syntax error", false },
 	{ "pp_begin() left open", leave_open, "INSERT INTO t(v) VALUES (500)", PP_MISUSE, 0,
