@@ -114,12 +114,15 @@ static bool record(struct power *p)
 	p->book.seed = harness_entropy_next(&e);
 	p->book.page_bytes = pages[harness_entropy_uniform(&e, 0, 3)];
 	harness_disk_plant(p->first.disk, plant);
+	if (!is_threaded(p))
+		harness_case_always(p->run, "%s, recording %u", p->mode->name, p->recording);
 	end = logbook_record(&p->book, text, sizeof text);
 	if (end == LOGBOOK_CANNOT)
 		harness_cannot(p->run, "%s: %s", p->book.path, text);
 	if (end == LOGBOOK_WRONG)
-		harness_fail(p->run, "%s, recording %u, without power loss: %s", p->mode->name,
-		             p->recording, text);
+		harness_case_fail(p->run, "without power loss: %s", text);
+	if (!is_threaded(p))
+		harness_case_end(p->run);
 	return end == LOGBOOK_WELL;
 }
 
@@ -334,6 +337,7 @@ static void take(struct power *p)
 		harness_cannot(p->run, "no address space for a recording; raise ulimit -v");
 	snprintf(p->book.folder, sizeof p->book.folder, "%s/power", harness_run_work(p->run));
 	snprintf(p->book.path, sizeof p->book.path, "%s/log.db", p->book.folder);
+	p->book.run = p->run;
 	p->book.target = harness_run_target(p->run);
 	p->book.disk = p->first.disk;
 	p->book.open = small_open;

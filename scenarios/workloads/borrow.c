@@ -171,6 +171,7 @@ static void borrow(struct borrower *b)
 	bool lent = l->target->lend(l->state, access, patience, &connection, &f);
 
 	harness_deadline_judge(l->run, asked, patience, lent);
+	harness_step(l->run);
 	if (!lent)
 		return;
 	harness_hold(l->run, connection.handle);
@@ -250,7 +251,9 @@ static void run_and_close(struct lending *l)
 		if (pthread_create(&threads[i], NULL, borrow_for_long, &borrowers[i]) != 0)
 			harness_cannot(l->run, "no more threads; raise the limit");
 	}
+	harness_target_show(l->run, l->state);
 	nanosleep(&(struct timespec){ .tv_nsec = l->what->wait_us * 1000L }, NULL);
+	harness_target_show(l->run, NULL);
 	close_in_time(l);
 	for (unsigned i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);

@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { BUSY_MS = 5000, PAGE_BYTES = 4096 };
+enum { BUSY_MS = 3000, PAGE_BYTES = 4096 };
 
 static const char copy_sql[] = "VACUUM INTO";
 
