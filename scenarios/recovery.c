@@ -45,7 +45,7 @@ static const struct argp_option options[] = {
 };
 
 static unsigned times = 20;
-static unsigned victims; /* So far: no two write the same rows. */
+static unsigned turn; /* Of the kind, on a file of its own: no two victims write the same rows. */
 static struct harness_entropy entropy;
 static const char *victim_text, *holder_path; /* NULL: this is none. */
 static char *const *arguments;
@@ -88,19 +88,26 @@ static int help(const struct harness_target *target, const struct harness_option
 
 /* --- Trouble that anybody can have ---------------------------------------------------------- */
 
+static unsigned draw(struct rig *r, unsigned low, unsigned high)
+{
+	unsigned drawn = (unsigned)harness_entropy_uniform(&entropy, low, high);
+
+	harness_case_choose(r->run, drawn);
+	return drawn;
+}
+
 /* At a place where the lock is held and something written, or about to be. */
 static bool kill_a_victim(struct rig *r)
 {
 	static const char *const places[] = { "io.pwrite*", "pool.commit", "pool.committed" };
-	struct victim_plan plan = { .round = ++victims };
+	struct victim_plan plan = { .round = turn };
 	struct harness_acks *acks;
 	enum victim_end end;
 	unsigned choices = pp_points_set != NULL && r->target == &target_poolproof ? 3 : 1;
 
 	snprintf(plan.database, sizeof plan.database, "%s", r->path);
-	snprintf(plan.place, sizeof plan.place, "%s",
-	         places[harness_entropy_uniform(&entropy, 0, choices - 1)]);
-	plan.skip = (uint64_t)harness_entropy_uniform(&entropy, 5, 40);
+	snprintf(plan.place, sizeof plan.place, "%s", places[draw(r, 0, choices - 1)]);
+	plan.skip = draw(r, 5, 40);
 	acks = victim_acks(r->run, &plan);
 	end = victim_wait(r->run, victim_start(r->run, arguments, &plan), acks, HARNESS_ACK_WRITES);
 	victim_acks_free(acks, &plan);
@@ -415,6 +422,7 @@ static void do_kind(struct harness_run *run, const struct kind *kind)
 	for (unsigned i = 0; i < often && r.state != NULL; i++) {
 		if (!harness_case_begin(run, "%s %u", kind->name, i))
 			continue;
+		turn = i;
 		harness_entropy_init(&entropy, harness_run_options(run)->seed,
 		                     (uint64_t)(kind - kinds), i);
 		do_case(&r, kind, &tally);
