@@ -158,6 +158,11 @@ static void use(struct borrower *b, struct harness_connection *connection)
 	touch(b, connection);
 }
 
+static const void *identity(const struct lending *l, const struct harness_connection *connection)
+{
+	return l->what->identity != NULL ? l->what->identity(connection) : connection->handle;
+}
+
 static void borrow(struct borrower *b)
 {
 	static const unsigned ms[] = { 1, 50, 1000 };
@@ -174,9 +179,9 @@ static void borrow(struct borrower *b)
 	harness_step(l->run);
 	if (!lent)
 		return;
-	harness_hold(l->run, connection.handle);
+	harness_hold(l->run, identity(l, &connection));
 	use(b, &connection);
-	harness_let_go(connection.handle);
+	harness_let_go(identity(l, &connection));
 	l->target->give_back(l->state, &connection);
 }
 
