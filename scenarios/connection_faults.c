@@ -214,6 +214,7 @@ static void replaced_twice(struct ordeal *t)
 	if (!t->reopens && pp_reopen(t->subject.state, pp_in_ms(ORDEAL_LONG_MS), &error) != PP_OK)
 		reopen(t);
 	ordeal_serves(t, since_ns);
+	peer_do(&t->subject, "recover");
 	if (pp_points_set != NULL)
 		pp_points_set(NULL);
 }
@@ -235,6 +236,7 @@ static void reopen_fails(struct ordeal *t)
 	t->reopens = false;
 	reopen(t);
 	ordeal_serves(t, since_ns);
+	peer_do(&t->subject, "recover");
 }
 
 /* --- All of them -------------------------------------------------------------------------- */

@@ -269,6 +269,8 @@ void ordeal_file_lost(struct ordeal *t)
 	since_ns = harness_now_ns();
 	t->reopen(t);
 	ordeal_serves(t, since_ns);
+	if (t->ours)
+		peer_do(s, "recover");
 	if (t->fault->what != NULL)
 		peer_end(&peer);
 }

@@ -67,7 +67,8 @@ void ordeal_lock_stopped(struct ordeal *t); /* Its holder goes on later, or is k
 void ordeal_lock_upgrade(struct ordeal *t);
 void ordeal_query_stuck(struct ordeal *t);
 /* fault->change; another process may do fault->what in the old file meanwhile. The pool says that
- * it has noticed; of others it is asked only that they lose nothing. */
+ * it has noticed, and leaves nothing of the old file beside the new one that a crash would bring
+ * into it; of others it is asked only that they lose nothing. */
 void ordeal_file_lost(struct ordeal *t);
 /* Nobody promises to notice; but what is read is whole, or it is refused. */
 void ordeal_file_damaged(struct ordeal *t);
