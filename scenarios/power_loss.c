@@ -55,7 +55,7 @@ static const char *option(int key, const char *value)
 		return harness_plant_named(value, &plant)
 		               ? NULL
 		               : "must be sync-dropped, journal-sync-dropped, "
-		                 "database-sync-dropped or commit-torn";
+		                 "database-sync-dropped, commit-torn or one-sync-dropped";
 	return harness_read_whole(value, 1, STATES_MAX, &states);
 }
 
@@ -280,7 +280,9 @@ static void look_recording(struct power *p, unsigned wanted)
 
 static void one_recording(struct power *p, unsigned wanted)
 {
-	bool applicable = p->mode->full || p->mode->wal;
+	/* What NORMAL may lose it may lose for one sync less, too. */
+	bool applicable =
+		p->mode->full || (p->mode->wal && plant != HARNESS_PLANT_ONE_SYNC_DROPPED);
 
 	if (p->recording == 0)
 		harness_event(p->run, "phase", "%s", p->mode->name);
