@@ -287,6 +287,7 @@ static void play(struct round *r)
 		pp_points_set(visit);
 	start(r, threads);
 	close_it(r, threads);
+	harness_target_show(r->run, NULL);
 	if (pp_points_set != NULL)
 		pp_points_set(NULL);
 	borrow_judge_descriptors(r->run);
