@@ -253,9 +253,13 @@ gate-shutdown:
 gate-starvation:
 	@$(PP) run starvation --waiters 64 --seconds $(WAIT_SECONDS) --seed $(GATE_SEED) \
 		--dir $(GATE)/runs/starvation || echo "starvation: exit code $$?"
+	@again=$(GATE)/runs/again-starvation; \
+	$(PP) run starvation --replay $(GATE)/runs/starvation --seconds 0.5 --quiet --dir $$again && \
+		rm -rf $$again || echo "again: starvation did something else with the same seed"
 
 # Each seed twice: what was chosen must be the same, and where that does not depend on timing what
-# happened. Of those that are not only the failed repetition is kept, and judged.
+# happened. Of those that are not only the failed repetition is kept, and judged. Starvation takes its
+# time: it is repeated where it runs, for half a second.
 gate-again:
 	@for s in "kill --kills 20" "recovery --times 1" "exhaustion --rounds 1" "shutdown --rounds 12" \
 		"power_loss --states 2000" "oom_sweep --stride 301" "io_sweep --stride 301" \

@@ -8,11 +8,11 @@
  *            Each --rounds times, in WAL mode and with a rollback journal.
  * Passes     when each call succeeds or fails by its deadline and for the right reason, no
  *            acknowledged write is lost, a write and a read succeed soon after what was wrong was
- * put right, and nothing is left.
+ *            put right, and nothing is left.
  */
 /* SPDX-License-Identifier: MIT */
 #include "targets/targets.h"
-#include "workloads/trial.h"
+#include "workloads/ordeal.h"
 
 #include <poolproof/harness/case.h>
 #include <poolproof/harness/fault.h>
@@ -46,17 +46,17 @@ static const char *option(int key, const char *value)
 
 /* What pool.h says a call fails with. The status of a read that came after may have overwritten
  * that of the write, so of a changed file the words are asked. */
-static bool is_told(const struct trial *t, enum trial_reason reason,
+static bool is_told(const struct ordeal *t, enum ordeal_reason reason,
                     const struct harness_failure *f)
 {
 	switch (reason) {
-	case TRIAL_LOCKED:
+	case ORDEAL_LOCKED:
 		return target_poolproof_status() == PP_TIMEOUT || f->kind == HARNESS_FAILURE_BUSY;
-	case TRIAL_LATE:
+	case ORDEAL_LATE:
 		return target_poolproof_status() == PP_TIMEOUT;
-	case TRIAL_UPGRADE:
+	case ORDEAL_UPGRADE:
 		return f->code == (t->wal ? SQLITE_BUSY_SNAPSHOT : SQLITE_BUSY);
-	case TRIAL_FILE_CHANGED:
+	case ORDEAL_FILE_CHANGED:
 		return strstr(f->text, pp_status_text(PP_FILE_CHANGED)) != NULL;
 	}
 	return false;
@@ -66,7 +66,7 @@ static bool is_told(const struct trial *t, enum trial_reason reason,
 
 /* Keeps a connection of either lane until it is told to give it back. */
 struct sitter {
-	struct trial *trial;
+	struct ordeal *ordeal;
 	enum harness_access access;
 	sem_t sits, enough;
 	bool lent;
@@ -75,7 +75,7 @@ struct sitter {
 static void *sit(void *context)
 {
 	struct sitter *sitter = context;
-	struct subject *s = &sitter->trial->subject;
+	struct subject *s = &sitter->ordeal->subject;
 	struct harness_worker worker = s->worker;
 	struct harness_failure f;
 	struct harness_connection c;
@@ -89,11 +89,11 @@ static void *sit(void *context)
 	return NULL;
 }
 
-static pthread_t sitter_start(struct trial *t, struct sitter *sitter, enum harness_access access)
+static pthread_t sitter_start(struct ordeal *t, struct sitter *sitter, enum harness_access access)
 {
 	pthread_t thread;
 
-	*sitter = (struct sitter){ .trial = t, .access = access };
+	*sitter = (struct sitter){ .ordeal = t, .access = access };
 	sem_init(&sitter->sits, 0, 0);
 	sem_init(&sitter->enough, 0, 0);
 	if (pthread_create(&thread, NULL, sit, sitter) != 0)
@@ -112,20 +112,20 @@ static void sitter_end(struct sitter *sitter, pthread_t thread)
 }
 
 /* The writer is not given back: another one takes its place. */
-static void lease_stuck(struct trial *t)
+static void lease_stuck(struct ordeal *t)
 {
 	struct sitter sitter;
 	pthread_t thread = sitter_start(t, &sitter, HARNESS_WRITE);
 	struct pp_stats stats;
 
-	trial_serves(t, harness_now_ns());
+	ordeal_serves(t, harness_now_ns());
 	pp_stats_read(t->subject.state, &stats);
 	t->hit = stats.quarantined > 0;
 	sitter_end(&sitter, thread);
 }
 
 /* ... and while another takes its place, another process locks. */
-static void lease_stuck_and_locked(struct trial *t)
+static void lease_stuck_and_locked(struct ordeal *t)
 {
 	struct sitter sitter;
 	struct peer peer;
@@ -133,9 +133,9 @@ static void lease_stuck_and_locked(struct trial *t)
 
 	peer_start(&t->subject, &peer, t->fault->what, 0);
 	thread = sitter_start(t, &sitter, HARNESS_WRITE);
-	trial_attempt_write(t, true);
+	ordeal_attempt_write(t, true);
 	peer_end(&peer);
-	trial_serves(t, harness_now_ns());
+	ordeal_serves(t, harness_now_ns());
 	sitter_end(&sitter, thread);
 }
 
@@ -146,7 +146,7 @@ static enum pp_status never(struct pp_lease *lease, void *context)
 }
 
 /* The child is told; the parent does not notice. */
-static void forked_child(struct trial *t)
+static void forked_child(struct ordeal *t)
 {
 	struct pp_lease lease = { 0 };
 	int status = -1;
@@ -164,23 +164,23 @@ static void forked_child(struct trial *t)
 	t->hit = true;
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		subject_fail(&t->subject, "a forked child used the pool of its parent");
-	trial_serves(t, harness_now_ns());
+	ordeal_serves(t, harness_now_ns());
 }
 
 /* --- The file ----------------------------------------------------------------------------- */
 
-static void reopen(struct trial *t)
+static void reopen(struct ordeal *t)
 {
 	struct pp_error error = { 0 };
 
 	if (t->ours && !t->reopens &&
-	    pp_reopen(t->subject.state, pp_in_ms(TRIAL_LONG_MS), &error) != PP_OK)
+	    pp_reopen(t->subject.state, pp_in_ms(ORDEAL_LONG_MS), &error) != PP_OK)
 		subject_fail(&t->subject, "cannot be opened anew: %.200s", error.message);
 }
 
 /* --- Faults in the recovery from another -------------------------------------------------- */
 
-static struct trial *replaced_again;
+static struct ordeal *replaced_again;
 
 static void visit(enum pp_point point)
 {
@@ -194,7 +194,7 @@ static void visit(enum pp_point point)
 }
 
 /* Replaced, and again while the pool opens it anew. */
-static void replaced_twice(struct trial *t)
+static void replaced_twice(struct ordeal *t)
 {
 	char again[PATH_MAX + 16];
 	struct pp_error error;
@@ -209,32 +209,34 @@ static void replaced_twice(struct trial *t)
 		pp_points_set(visit);
 	else
 		t->hit = true; /* This build has no points: replaced once. */
-	trial_file_replace(t);
+	ordeal_file_replace(t);
 	since_ns = harness_now_ns();
-	if (!t->reopens && pp_reopen(t->subject.state, pp_in_ms(TRIAL_LONG_MS), &error) != PP_OK)
+	if (!t->reopens && pp_reopen(t->subject.state, pp_in_ms(ORDEAL_LONG_MS), &error) != PP_OK)
 		reopen(t);
-	trial_serves(t, since_ns);
+	ordeal_serves(t, since_ns);
+	peer_do(&t->subject, "recover");
 	if (pp_points_set != NULL)
 		pp_points_set(NULL);
 }
 
 /* Replaced, and the disk fails once while the pool opens it anew. */
-static void reopen_fails(struct trial *t)
+static void reopen_fails(struct ordeal *t)
 {
-	struct harness_fault fault = { .place = "io.*", .skip = (uint64_t)trial_draw(t, 0, 60) };
+	struct harness_fault fault = { .place = "io.*", .skip = (uint64_t)ordeal_draw(t, 0, 60) };
 	struct pp_error error;
 	uint64_t since_ns;
 
 	peer_do(&t->subject, "copy");
-	trial_file_replace(t);
+	ordeal_file_replace(t);
 	since_ns = harness_now_ns();
 	harness_fault_arm(&fault, 1);
-	pp_reopen(t->subject.state, pp_in_ms(TRIAL_LONG_MS), &error);
+	pp_reopen(t->subject.state, pp_in_ms(ORDEAL_LONG_MS), &error);
 	harness_fault_disarm();
 	t->hit = fault.hits > 0;
 	t->reopens = false;
 	reopen(t);
-	trial_serves(t, since_ns);
+	ordeal_serves(t, since_ns);
+	peer_do(&t->subject, "recover");
 }
 
 /* --- All of them -------------------------------------------------------------------------- */
@@ -244,34 +246,35 @@ static void reopen_fails(struct trial *t)
 		.name = name_, .run = run_, __VA_ARGS__ \
 	}
 static const struct fault faults[] = {
-	FAULT("lock_shared", trial_lock_held, .what = "shared", .no_writes = IN_DELETE,
+	FAULT("lock_shared", ordeal_lock_held, .what = "shared", .no_writes = IN_DELETE,
 	      .unnoticed = true),
-	FAULT("lock_reserved", trial_lock_held, .what = "reserved", .no_writes = ALWAYS),
-	FAULT("lock_exclusive", trial_lock_held, .what = "exclusive", .no_writes = ALWAYS,
+	FAULT("lock_reserved", ordeal_lock_held, .what = "reserved", .no_writes = ALWAYS),
+	FAULT("lock_exclusive", ordeal_lock_held, .what = "exclusive", .no_writes = ALWAYS,
 	      .no_reads = IN_DELETE),
-	FAULT("lock_writer", trial_lock_held, .what = "writer", .no_writes = ALWAYS),
-	FAULT("lock_short", trial_lock_short, .what = "exclusive", .patience_ms = TRIAL_LONG_MS),
-	FAULT("lock_stopped", trial_lock_stopped, .what = "writer", .no_writes = ALWAYS),
-	FAULT("lock_upgrade", trial_lock_upgrade),
-	FAULT("query_stuck", trial_query_stuck),
+	FAULT("lock_writer", ordeal_lock_held, .what = "writer", .no_writes = ALWAYS),
+	FAULT("lock_short", ordeal_lock_short, .what = "exclusive", .patience_ms = ORDEAL_LONG_MS),
+	FAULT("lock_stopped", ordeal_lock_stopped, .what = "writer", .no_writes = ALWAYS),
+	FAULT("lock_upgrade", ordeal_lock_upgrade),
+	FAULT("query_stuck", ordeal_query_stuck),
 	FAULT("lease_stuck", lease_stuck, .ours_only = true, .lease_max_ms = LEASE_MAX_MS),
 	FAULT("lease_stuck_and_locked", lease_stuck_and_locked, .what = "exclusive",
 	      .ours_only = true, .lease_max_ms = LEASE_MAX_MS),
 	FAULT("forked_child", forked_child, .ours_only = true),
-	FAULT("file_deleted", trial_file_lost, .change = trial_file_delete),
-	FAULT("file_replaced", trial_file_lost, .change = trial_file_replace),
-	FAULT("file_cut", trial_file_lost, .change = trial_file_cut),
-	FAULT("file_read_only", trial_file_lost, .change = trial_file_make_read_only),
-	FAULT("file_deleted_in_transaction", trial_file_lost, .change = trial_file_delete,
+	FAULT("file_deleted", ordeal_file_lost, .change = ordeal_file_delete),
+	FAULT("file_replaced", ordeal_file_lost, .change = ordeal_file_replace),
+	FAULT("file_cut", ordeal_file_lost, .change = ordeal_file_cut),
+	FAULT("file_read_only", ordeal_file_lost, .change = ordeal_file_make_read_only),
+	FAULT("file_deleted_in_transaction", ordeal_file_lost, .change = ordeal_file_delete,
 	      .in_transaction = true),
-	FAULT("file_replaced_in_transaction", trial_file_lost, .change = trial_file_replace,
+	FAULT("file_replaced_in_transaction", ordeal_file_lost, .change = ordeal_file_replace,
 	      .in_transaction = true),
-	FAULT("file_replaced_under_reader", trial_file_lost, .change = trial_file_replace,
+	FAULT("file_replaced_under_reader", ordeal_file_lost, .change = ordeal_file_replace,
 	      .what = "shared"),
-	FAULT("file_header_damaged", trial_file_damaged, .change = trial_file_damage,
+	FAULT("file_header_damaged", ordeal_file_damaged, .change = ordeal_file_damage,
 	      .what = "header"),
-	FAULT("file_page_damaged", trial_file_damaged, .change = trial_file_damage, .what = "page"),
-	FAULT("wal_deleted", trial_wal_deleted, .wal_only = true),
+	FAULT("file_page_damaged", ordeal_file_damaged, .change = ordeal_file_damage,
+	      .what = "page"),
+	FAULT("wal_deleted", ordeal_wal_deleted, .wal_only = true),
 	FAULT("file_replaced_twice", replaced_twice, .ours_only = true),
 	FAULT("reopen_fails", reopen_fails, .ours_only = true),
 };
@@ -282,11 +285,11 @@ struct sums {
 };
 
 /* What the options of every target do not say. */
-static const struct trial *next;
+static const struct ordeal *next;
 
 static void adjust(struct pp_config *config)
 {
-	config->busy_timeout_ms = TRIAL_LONG_MS;
+	config->busy_timeout_ms = ORDEAL_LONG_MS;
 	config->on_file_change = next->reopens ? PP_FILE_REOPEN : PP_FILE_TRIP;
 	config->lease_max_ms = next->fault->lease_max_ms;
 	config->lease_grace_ms = next->fault->lease_max_ms > 0 ? LEASE_GRACE_MS : 0;
@@ -296,12 +299,12 @@ static void run_one(struct harness_run *run, const struct fault *fault, bool wal
                     struct sums *sums)
 {
 	unsigned patience_ms = fault->patience_ms > 0 ? fault->patience_ms : PATIENCE_MS;
-	struct trial t = { .fault = fault,
-		           .wal = wal,
-		           .ours = harness_run_target(run) == &target_poolproof,
-		           .reopens = round % 2 == 1,
-		           .is_told = is_told,
-		           .reopen = reopen };
+	struct ordeal t = { .fault = fault,
+		            .wal = wal,
+		            .ours = harness_run_target(run) == &target_poolproof,
+		            .reopens = round % 2 == 1,
+		            .is_told = is_told,
+		            .reopen = reopen };
 	struct subject_options how = { .journal = wal ? "WAL" : "DELETE",
 		                       .patience_ns = patience_ms * UINT64_C(1000000),
 		                       .identity = t.ours ? target_poolproof_identity : NULL };
@@ -319,9 +322,9 @@ static void run_one(struct harness_run *run, const struct fault *fault, bool wal
 	next = &t;
 	sums->injected++;
 	if (subject_open(&t.subject, run, &how)) {
-		trial_be_patient(&t);
+		ordeal_be_patient(&t);
 		snprintf(t.copy, sizeof t.copy, "%s.copy", t.subject.path);
-		for (int64_t writes = trial_draw(&t, 1, 9); writes > 0; writes--)
+		for (int64_t writes = ordeal_draw(&t, 1, 9); writes > 0; writes--)
 			if (!subject_write(&t.subject.worker, &t.subject, &f))
 				subject_fail(&t.subject, "nothing is wrong yet, and: %.300s",
 				             f.text);

@@ -157,7 +157,7 @@ static void other_pool(struct shortage *s, enum pp_status expected)
 	if (status != expected)
 		subject_fail(&s->subject, "opening another pool said %s in place of %s: %s",
 		             pp_status_name(status), pp_status_name(expected), error.message);
-	if (status == PP_OK && pp_close(pool, pp_in_ms(5000), NULL) != PP_OK)
+	if (status == PP_OK && pp_close(pool, pp_in_ms(3000), NULL) != PP_OK)
 		subject_fail(&s->subject, "another pool could not be closed");
 	if (status != PP_OK)
 		atomic_fetch_add(&s->refused, 1);

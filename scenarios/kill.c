@@ -191,7 +191,7 @@ static struct harness_acks *kill_one(struct harness_run *run, const struct aim *
 	struct harness_acks *acks = victim_acks(run, &aim->plan);
 	uint64_t start = harness_now_ns();
 	enum victim_end end =
-		victim_wait(victim_start(run, arguments, &aim->plan), acks, aim->after);
+		victim_wait(run, victim_start(run, arguments, &aim->plan), acks, aim->after);
 
 	harness_duration(run, kind_names[aim->kind], harness_now_ns() - start);
 	if (end == VICTIM_BY_ITSELF)
@@ -238,7 +238,7 @@ static void do_case(struct harness_run *run, const struct aim aims[], unsigned c
 		acks[i] = kill_one(run, &aims[i]);
 	}
 	so_far.findings.integrity = so_far.cases % INTEGRITY_EVERY == 0;
-	well = victim_judge(run, what, plans, acks, count, &so_far.findings);
+	well = victim_judge(run, plans, acks, count, &so_far.findings);
 	snprintf(tag, sizeof tag, "recovery.%s", kind_names[aims[count - 1].kind]);
 	harness_duration(run, tag, so_far.findings.recovery_ns);
 	for (unsigned i = 0; i < count; i++) {

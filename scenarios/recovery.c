@@ -45,7 +45,7 @@ static const struct argp_option options[] = {
 };
 
 static unsigned times = 20;
-static unsigned victims; /* So far: no two write the same rows. */
+static unsigned turn; /* Of the kind, on a file of its own: no two victims write the same rows. */
 static struct harness_entropy entropy;
 static const char *victim_text, *holder_path; /* NULL: this is none. */
 static char *const *arguments;
@@ -88,21 +88,28 @@ static int help(const struct harness_target *target, const struct harness_option
 
 /* --- Trouble that anybody can have ---------------------------------------------------------- */
 
+static unsigned draw(struct rig *r, unsigned low, unsigned high)
+{
+	unsigned drawn = (unsigned)harness_entropy_uniform(&entropy, low, high);
+
+	harness_case_choose(r->run, drawn);
+	return drawn;
+}
+
 /* At a place where the lock is held and something written, or about to be. */
 static bool kill_a_victim(struct rig *r)
 {
 	static const char *const places[] = { "io.pwrite*", "pool.commit", "pool.committed" };
-	struct victim_plan plan = { .round = ++victims };
+	struct victim_plan plan = { .round = turn };
 	struct harness_acks *acks;
 	enum victim_end end;
 	unsigned choices = pp_points_set != NULL && r->target == &target_poolproof ? 3 : 1;
 
 	snprintf(plan.database, sizeof plan.database, "%s", r->path);
-	snprintf(plan.place, sizeof plan.place, "%s",
-	         places[harness_entropy_uniform(&entropy, 0, choices - 1)]);
-	plan.skip = (uint64_t)harness_entropy_uniform(&entropy, 5, 40);
+	snprintf(plan.place, sizeof plan.place, "%s", places[draw(r, 0, choices - 1)]);
+	plan.skip = draw(r, 5, 40);
 	acks = victim_acks(r->run, &plan);
-	end = victim_wait(victim_start(r->run, arguments, &plan), acks, HARNESS_ACK_WRITES);
+	end = victim_wait(r->run, victim_start(r->run, arguments, &plan), acks, HARNESS_ACK_WRITES);
 	victim_acks_free(acks, &plan);
 	return end == VICTIM_AT_PLACE;
 }
@@ -199,7 +206,7 @@ static void *be_in_the_way(void *context)
 	struct rig *r = context;
 	struct pp_lease lease = { 0 };
 
-	if (pp_acquire(r->pool, PP_WRITE, pp_in_ms(5000), &lease, NULL) != PP_OK)
+	if (pp_acquire(r->pool, PP_WRITE, pp_in_ms(3000), &lease, NULL) != PP_OK)
 		harness_fail(r->run, "%s: the writer was not to be had", r->name);
 	sem_post(&r->there);
 	while (sem_wait(&r->go) != 0)
@@ -213,7 +220,7 @@ static void *run_for_ever(void *context)
 	struct rig *r = context;
 	struct pp_lease lease = { 0 };
 
-	if (pp_acquire(r->pool, PP_WRITE, pp_in_ms(5000), &lease, NULL) != PP_OK)
+	if (pp_acquire(r->pool, PP_WRITE, pp_in_ms(3000), &lease, NULL) != PP_OK)
 		harness_fail(r->run, "%s: the writer was not to be had", r->name);
 	sem_post(&r->there);
 	if (sqlite3_exec(lease.db,
@@ -408,11 +415,14 @@ static void do_kind(struct harness_run *run, const struct kind *kind)
 	rig_init(&r, run, kind->name);
 	r.on_file_change = kind->on_file_change;
 	r.line_max = kind->line_max;
+	harness_case_always(run, "%s, opened", kind->name);
 	if (!rig_open(&r))
-		harness_fail(run, "%s: %s could not be opened", kind->name, r.path);
+		harness_fail(run, "%s could not be opened", r.path);
+	harness_case_end(run);
 	for (unsigned i = 0; i < often && r.state != NULL; i++) {
 		if (!harness_case_begin(run, "%s %u", kind->name, i))
 			continue;
+		turn = i;
 		harness_entropy_init(&entropy, harness_run_options(run)->seed,
 		                     (uint64_t)(kind - kinds), i);
 		do_case(&r, kind, &tally);
@@ -421,7 +431,9 @@ static void do_kind(struct harness_run *run, const struct kind *kind)
 	number(&r, "injected", tally.injected);
 	number(&r, "hit", tally.hit);
 	number(&r, "survived", tally.survived);
+	harness_case_always(run, "%s, closed", kind->name);
 	rig_done(&r);
+	harness_case_end(run);
 }
 
 static void body(struct harness_run *run)

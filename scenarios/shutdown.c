@@ -59,6 +59,8 @@ static void target_round(struct harness_run *run, unsigned n)
 		harness_cannot(run, "no memory for what was acknowledged: %s", strerror(errno));
 	snprintf(path, sizeof path, "%s/target-%u.db", harness_run_work(run), n);
 	what.path = path;
+	if (harness_run_target(run) == &target_poolproof)
+		what.identity = target_poolproof_identity;
 	what.late = (unsigned)harness_entropy_uniform(&entropy, 0, 2);
 	what.wait_us = (unsigned)harness_entropy_uniform(&entropy, 0, 15000);
 	what.seed = harness_entropy_next(&entropy);

@@ -2,7 +2,7 @@
  * starvation - one slow reader, one greedy writer, and many who wait.
  *
  * Question   Is everybody served who can be, in bounded time, and does the WAL stay bounded?
- * Load       --waiters threads with 1 ms, 50 ms and 5 s of patience, newcomers who ask without a
+ * Load       --waiters threads with 1 ms, 50 ms and 3 s of patience, newcomers who ask without a
  *            pause, a reader who keeps its connection long, a writer who takes his again at once,
  * on a pool with one connection in each lane, for --seconds. Then a writer fills the WAL while a
  * reader keeps a snapshot, with reader_max_ms and without. Other targets: the first of these, by
@@ -146,7 +146,7 @@ static void judge_fairness(struct waiters *w)
 			least);
 	if (atomic_load(&w->starved) > 0)
 		harness_case_fail(w->run,
-		                  "%llu waiters with 5 s of patience were not served: they "
+		                  "%llu waiters with 3 s of patience were not served: they "
 		                  "starved",
 		                  (unsigned long long)atomic_load(&w->starved));
 }
@@ -190,7 +190,7 @@ static void line_of_pool(struct harness_run *run, const char *path, uint64_t see
 		pp_points_set(NULL);
 	if (pp_check(pool, text, sizeof text) != 0)
 		harness_case_fail(run, "pp_check: %s", text);
-	if (pp_close(pool, pp_in_ms(5000), NULL) != PP_OK)
+	if (pp_close(pool, pp_in_ms(3000), NULL) != PP_OK)
 		harness_case_fail(run, "the pool cannot be closed");
 	for (unsigned lane = 0; lane < 2; lane++)
 		grants_judge(run, lane, OVERTAKE_MS * UINT64_C(1000000),

@@ -38,9 +38,31 @@ static void step(struct harness_run *run, unsigned steps)
 	atomic_fetch_add(&run->shared->case_steps, steps);
 }
 
-bool harness_case_begin(struct harness_run *run, const char *format, ...)
+void harness_step(struct harness_run *run)
+{
+	atomic_fetch_add_explicit(&run->shared->case_steps, 2, memory_order_relaxed);
+}
+
+static bool is_wanted(const struct harness_run *run, const char *name)
+{
+	return run->only_case == NULL || strcmp(run->only_case, name) == 0;
+}
+
+static void begin(struct harness_run *run, const char *name)
 {
 	struct shared *shared = run->shared;
+
+	assert(!case_runs(shared) && "the one before has not ended");
+	snprintf(shared->case_name, sizeof shared->case_name, "%s", name);
+	shared->case_count += is_wanted(run, name);
+	run->note_count = 0;
+	run->choices_digest = mix_text(run->choices_digest, name);
+	run->events_digest = mix_text(run->events_digest, name);
+	step(run, 1);
+}
+
+bool harness_case_begin(struct harness_run *run, const char *format, ...)
+{
 	char name[SHARED_CASE];
 	va_list args;
 
@@ -48,16 +70,22 @@ bool harness_case_begin(struct harness_run *run, const char *format, ...)
 	vsnprintf(name, sizeof name, format, args);
 	va_end(args);
 	one_line(name);
-	if (run->only_case != NULL && strcmp(run->only_case, name) != 0)
+	if (!is_wanted(run, name))
 		return false;
-	assert(!case_runs(shared) && "the one before has not ended");
-	memcpy(shared->case_name, name, sizeof name);
-	shared->case_count++;
-	run->note_count = 0;
-	run->choices_digest = mix_text(run->choices_digest, name);
-	run->events_digest = mix_text(run->events_digest, name);
-	step(run, 1);
+	begin(run, name);
 	return true;
+}
+
+void harness_case_always(struct harness_run *run, const char *format, ...)
+{
+	char name[SHARED_CASE];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(name, sizeof name, format, args);
+	va_end(args);
+	one_line(name);
+	begin(run, name);
 }
 
 void harness_case_choose(struct harness_run *run, uint64_t what)
@@ -79,15 +107,13 @@ void harness_case_note(struct harness_run *run, const char *format, ...)
 
 void harness_case_fail(struct harness_run *run, const char *format, ...)
 {
-	struct shared *shared = run->shared;
 	char text[SHARED_TEXT - SHARED_CASE];
 	va_list args;
 
 	va_start(args, format);
 	vsnprintf(text, sizeof text, format, args);
 	va_end(args);
-	atomic_store(&run->case_failed, true);
-	harness_fail(run, "case '%s': %s", shared->case_name, text);
+	harness_fail(run, "%s", text);
 }
 
 void harness_case_end(struct harness_run *run)

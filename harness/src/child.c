@@ -63,17 +63,26 @@ void harness_cannot(struct harness_run *run, const char *format, ...)
 }
 
 /* From here to leave_target() the watchdog counts (an odd number is inside), and nobody else calls
- * the target's open, close, gauges or check. */
+ * the target's open, close, gauges or check. To wait for the sampler, who is in gauges, counts. */
 static void enter_target(struct harness_run *run)
 {
-	pthread_mutex_lock(&run->target_lock);
 	atomic_fetch_add(&run->shared->target_steps, 1);
+	pthread_mutex_lock(&run->target_lock);
 }
 
 static void leave_target(struct harness_run *run)
 {
-	atomic_fetch_add(&run->shared->target_steps, 1);
 	pthread_mutex_unlock(&run->target_lock);
+	atomic_fetch_add(&run->shared->target_steps, 1);
+}
+
+void harness_target_show(struct harness_run *run, void *state)
+{
+	enter_target(run);
+	run->target_shown = state;
+	if (state != NULL)
+		atomic_store(&run->shared->seen_connections, 0);
+	leave_target(run);
 }
 
 bool harness_target_open(struct harness_run *run, const char *path)

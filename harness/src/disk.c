@@ -25,6 +25,7 @@ void disk_restart(struct harness_disk *disk)
 {
 	disk->name_count = disk->inode_count = 0;
 	disk->first = disk->length = disk->data_size = 0;
+	disk->acknowledged = 0;
 	disk->overflowed = false;
 }
 
@@ -194,11 +195,38 @@ void disk_deleted(struct harness_disk *disk, unsigned name, bool synced)
 	pthread_mutex_unlock(&disk->lock);
 }
 
+enum { PLANTED_AFTER = 7 /* Acknowledged writes. */ };
+
+/* Under the lock, before a mark: what has made the write durable is not so, if that was the last
+ * thing that happened. */
+static void plant_one(struct harness_disk *disk)
+{
+	size_t at = disk->length;
+	struct disk_entry *last;
+
+	if (disk->acknowledged == DISK_PLANTED || disk->acknowledged++ < PLANTED_AFTER)
+		return;
+	while (at > disk->first && disk->entries[at - 1].kind == DISK_MARK)
+		at--;
+	if (at == disk->first)
+		return;
+	last = &disk->entries[at - 1];
+	if (last->kind == DISK_SYNC && disk->is_journal[disk->inodes[last->inode].name])
+		last->since = 0;
+	else if (last->kind == DISK_DELETE && last->flag)
+		last->flag = false;
+	else
+		return;
+	disk->acknowledged = DISK_PLANTED;
+}
+
 void harness_disk_mark(struct harness_disk *disk, unsigned thread, unsigned n, bool acknowledged)
 {
 	struct disk_entry *entry;
 
 	pthread_mutex_lock(&disk->lock);
+	if (disk->plant == HARNESS_PLANT_ONE_SYNC_DROPPED && acknowledged)
+		plant_one(disk);
 	entry = entry_add(disk, DISK_MARK, thread);
 	if (entry != NULL) {
 		entry->size = n;

@@ -225,6 +225,7 @@ static const char *const plant_names[] = {
 	[HARNESS_PLANT_JOURNAL_SYNC_DROPPED] = "journal-sync-dropped",
 	[HARNESS_PLANT_DATABASE_SYNC_DROPPED] = "database-sync-dropped",
 	[HARNESS_PLANT_COMMIT_TORN] = "commit-torn",
+	[HARNESS_PLANT_ONE_SYNC_DROPPED] = "one-sync-dropped",
 };
 
 const char *harness_plant_name(enum harness_disk_plant plant)

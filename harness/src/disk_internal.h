@@ -15,6 +15,7 @@ enum {
 	DISK_SECTOR = 512,
 	DISK_FILE_MAX = 8 << 20,
 	DISK_DATA_MAX = 512 << 20,
+	DISK_PLANTED = 0xffffffff,
 	DISK_NONE = 0xffff /* In place of an inode: the name is not there. */
 };
 
@@ -48,6 +49,7 @@ struct harness_disk {
 	size_t first, length, data_size;
 	bool overflowed;
 	enum harness_disk_plant plant;
+	unsigned acknowledged; /* Marks that say so; DISK_PLANTED: the one sync is dropped. */
 	unsigned sync_us;
 	struct disk_inode inodes[DISK_INODES];
 	struct disk_entry entries[DISK_ENTRIES];

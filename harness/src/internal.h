@@ -62,6 +62,7 @@ struct harness_run {
 	/* The child's. */
 	void *target_state;
 	bool target_opened;
+	void *target_shown;          /* One that the body has opened itself, or NULL. */
 	pthread_mutex_t target_lock; /* open, close, gauges, check: one at a time. */
 	char target_path[PATH_MAX];
 	unsigned violated_count;
@@ -214,7 +215,8 @@ void watch_block(void);
 void watch_unblock(void);
 void watch_prepare_child(struct harness_run *run);
 void watch_child(struct harness_run *run, pid_t child, struct progress *progress);
-extern double watch_limit_s; /* Tests shorten it. 0: ten seconds. */
+/* Tests shorten them. 0: four seconds, or --timeout-ms and one; ten minutes outside of all. */
+extern double watch_limit_s, watch_between_s;
 
 /* stacks.c: all threads' (child stopped in some lock, say) or the crashed one's, into
  * leaks/stacks.txt; the first lines on standard error. */

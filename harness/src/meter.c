@@ -112,6 +112,8 @@ static void target_look(struct harness_run *run, struct harness_gauges *ret_gaug
 	if (run->target_opened) {
 		run->target->gauges(run->target_state, ret_gauges);
 		*ret_wal_bytes = wal_bytes(run->target_path);
+	} else if (run->target_shown != NULL) {
+		run->target->gauges(run->target_shown, ret_gauges);
 	}
 	pthread_mutex_unlock(&run->target_lock);
 }

@@ -155,8 +155,8 @@ static void compare(struct harness_run *run, const char *name, double before, co
 	double now = number_get(run->shared, name, -1);
 
 	if (before >= 0 && now != before)
-		harness_fail(run, "replay of %s: %s (%s %.0f, it was %.0f)", run->replay.directory,
-		             what, name, now, before);
+		verdict_add(run, VERDICT_FAIL, "replay of %s: %s (%s %.0f, it was %.0f)",
+		            run->replay.directory, what, name, now, before);
 }
 
 void replay_judge(struct harness_run *run)

@@ -113,8 +113,8 @@ static void count_numbers(struct harness_run *run)
 	}
 	number_set(run, "errors_count", errors);
 	if (errors > 0 && run->scenario->errors_fail)
-		harness_fail(run, "%.0f of %.0f operations failed; the first: %s", errors, finished,
-		             first_error(shared));
+		verdict_add(run, VERDICT_FAIL, "%.0f of %.0f operations failed; the first: %s",
+		            errors, finished, first_error(shared));
 	if (shared->load_count > 0 && finished == 0)
 		harness_distrust(run, "no operation finished");
 	else if (shared->load_count == 0 && shared->numbers_of_body == 0)

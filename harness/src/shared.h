@@ -62,7 +62,7 @@ struct shared {
 	 * close: odd is inside. */
 	_Atomic uint64_t target_steps;
 	_Atomic int loading;         /* A load runs. */
-	_Atomic uint64_t case_steps; /* As target_steps, of cases. */
+	_Atomic uint64_t case_steps; /* As target_steps, of cases; and by two of harness_step(). */
 	/* The body's thread's; case_name is read when nothing goes on any more. */
 	unsigned case_count, case_failed_count;
 	char case_name[SHARED_CASE];

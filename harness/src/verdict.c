@@ -58,11 +58,19 @@ void verdict_add(struct harness_run *run, enum verdict verdict, const char *form
 
 void harness_fail(struct harness_run *run, const char *format, ...)
 {
+	const struct shared *shared = run->shared;
+	char text[SHARED_TEXT];
 	va_list args;
 
 	va_start(args, format);
-	reason_add(run, VERDICT_FAIL, format, args);
+	vsnprintf(text, sizeof text, format, args);
 	va_end(args);
+	if (case_runs(shared)) {
+		atomic_store(&run->case_failed, true);
+		verdict_add(run, VERDICT_FAIL, "case '%s': %s", shared->case_name, text);
+	} else {
+		verdict_add(run, VERDICT_FAIL, "%s", text);
+	}
 }
 
 void harness_distrust(struct harness_run *run, const char *format, ...)

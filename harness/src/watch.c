@@ -1,9 +1,10 @@
 /*
  * watch.c - the parent, while the child lives: a hang is a FAIL, and so is a crash.
  *
- * Progress is operations finished, and steps of the target's open, check and close. Nothing of it
- * for the limit, while something is inside one of these, is a hang. A load that merely waits for
- * its next operation is not inside.
+ * Progress is operations finished, and steps of cases, of bodies, and of the target's open, check
+ * and close. Nothing of it for the limit, while something is inside one of these, is a hang. A load
+ * that merely waits for its next operation is not inside. What a body does between all of these (it
+ * makes a database, say) may take long, and has a limit of its own.
  */
 /* SPDX-License-Identifier: MIT */
 #include "internal.h"
@@ -16,10 +17,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-double watch_limit_s;
+/* Four seconds, and then a moment for the stacks: a hang is told within five. Who may wait for a
+ * connection is not late before that time is over, and half a second more. */
+#define QUIET_S 4.0
+#define OVER_TIMEOUT_S 1.0
+#define BETWEEN_S 600.0
+
+double watch_limit_s, watch_between_s;
 static sigset_t outside; /* The mask that the caller had, and the child gets. */
 
+enum where { WAITING, IN_TARGET, IN_CASE, IN_LOAD, BETWEEN };
+
 struct stillness {
+	enum where where;
 	uint64_t steps, since_ns;
 };
 
@@ -49,58 +59,88 @@ void watch_prepare_child(struct harness_run *run)
 	watch_unblock();
 }
 
-static bool inside(const struct shared *shared)
+static bool is_anybody_inside(const struct shared *shared)
 {
-	if (atomic_load(&shared->target_steps) % 2 == 1 || case_runs(shared))
-		return true;
 	for (unsigned i = 0; i < SHARED_THREADS; i++)
 		if (atomic_load_explicit(&shared->slots[i].inside, memory_order_relaxed))
 			return true;
 	return false;
 }
 
-static uint64_t limit_ns(const struct harness_run *run)
+static enum where where_is(const struct shared *shared)
 {
-	/* Waiting for a connection is allowed to take its time. */
-	double limit = watch_limit_s > 0 ? watch_limit_s : 10,
-	       wait = run->options.timeout_ms / 500.0;
+	if (atomic_load(&shared->target_steps) % 2 == 1)
+		return IN_TARGET;
+	if (case_runs(shared))
+		return IN_CASE;
+	if (atomic_load(&shared->loading) == 0)
+		return BETWEEN;
+	return is_anybody_inside(shared) ? IN_LOAD : WAITING;
+}
 
-	if (watch_limit_s == 0 && wait > limit)
-		limit = wait;
-	return (uint64_t)(limit * time_multiplier() * 1e9);
+static double limit_s(const struct harness_run *run, enum where where)
+{
+	double over = run->options.timeout_ms / 1000.0 + OVER_TIMEOUT_S;
+
+	if (where == BETWEEN)
+		return (watch_between_s > 0 ? watch_between_s : BETWEEN_S) * time_multiplier();
+	if (watch_limit_s > 0)
+		return watch_limit_s * time_multiplier();
+	/* A case says itself what its calls may wait for: three seconds at most. */
+	return (where != IN_CASE && over > QUIET_S ? over : QUIET_S) * time_multiplier();
 }
 
 static bool hangs(const struct harness_run *run, struct stillness *still)
 {
+	const struct shared *shared = run->shared;
+	enum where where = where_is(shared);
 	uint64_t now = now_ns();
-	uint64_t steps = finished_count(run->shared) + atomic_load(&run->shared->target_steps) +
-	                 atomic_load(&run->shared->case_steps);
+	uint64_t steps = finished_count(shared) + atomic_load(&shared->target_steps) +
+	                 atomic_load(&shared->case_steps);
 
-	if (steps != still->steps || still->since_ns == 0 || !inside(run->shared)) {
-		still->steps = steps;
-		still->since_ns = now;
-	}
-	return now - still->since_ns > limit_ns(run);
+	if (steps != still->steps || still->since_ns == 0 || where != still->where ||
+	    where == WAITING)
+		*still = (struct stillness){ where, steps, now };
+	return (double)(now - still->since_ns) > limit_s(run, where) * 1e9;
 }
 
-static const char *hangs_where(const struct shared *shared)
+static const char *name_of(const struct shared *shared, enum where where)
 {
-	if (atomic_load(&shared->target_steps) % 2 == 1)
+	switch (where) {
+	case IN_TARGET:
 		return "the target's open, check or close";
-	return case_runs(shared) ? shared->case_name : shared->phase;
+	case IN_CASE:
+		return shared->case_name;
+	case BETWEEN:
+		return "the body, outside of all cases and loads";
+	default:
+		return shared->phase;
+	}
 }
 
-static void hang(struct harness_run *run, pid_t child)
+static void state_of(const struct shared *shared, char *ret_text, size_t size)
 {
-	struct shared *shared = run->shared;
-	const char *where = hangs_where(shared);
+	unsigned connections = atomic_load(&shared->seen_connections);
 
+	if (connections == 0)
+		snprintf(ret_text, size, "nothing is known of the target's state");
+	else
+		snprintf(ret_text, size, "the target had %u connections, %u lent, %u waiters",
+		         connections, atomic_load(&shared->seen_leased),
+		         atomic_load(&shared->seen_waiting));
+}
+
+static void hang(struct harness_run *run, pid_t child, enum where where)
+{
+	const char *name = name_of(run->shared, where);
+	char state[120];
+
+	state_of(run->shared, state, sizeof state);
 	verdict_add(run, VERDICT_FAIL,
 	            "hang: nothing finished for %.1f s in %s; every thread's stack is in "
-	            "leaks/stacks.txt; the target had %u connections, %u lent, %u waiters",
-	            (double)limit_ns(run) / 1e9, where, atomic_load(&shared->seen_connections),
-	            atomic_load(&shared->seen_leased), atomic_load(&shared->seen_waiting));
-	fprintf(stderr, "%s: hang in %s after %.1f s\n", run->scenario->name, where,
+	            "leaks/stacks.txt; %s",
+	            limit_s(run, where), name, state);
+	fprintf(stderr, "%s: hang in %s after %.1f s\n", run->scenario->name, name,
 	        run_seconds(run));
 	stacks_of_threads(run, child);
 	kill(child, SIGKILL);
@@ -147,7 +187,7 @@ static void interrupt(struct harness_run *run, pid_t child, bool *killed)
 
 void watch_child(struct harness_run *run, pid_t child, struct progress *progress)
 {
-	struct stillness still = { 0, 0 };
+	struct stillness still = { .since_ns = 0 };
 	bool killed = false;
 	sigset_t set;
 	int status;
@@ -165,7 +205,7 @@ void watch_child(struct harness_run *run, pid_t child, struct progress *progress
 		if (!killed && hangs(run, &still)) {
 			killed = true;
 			progress_end(progress);
-			hang(run, child);
+			hang(run, child, still.where);
 		}
 	}
 	progress_end(progress);

@@ -3,6 +3,7 @@
 #include "fake.h"
 
 #include <poolproof/harness/case.h>
+#include <poolproof/harness/oracle.h>
 
 #include <signal.h>
 #include <unistd.h>
@@ -11,8 +12,11 @@ static const struct fake nothing;
 
 static struct {
 	unsigned fails, ends, hangs, stays_open; /* The number of a case, from 1; 0: none. */
+	unsigned lends_twice, is_late;
 	unsigned notes;
 	unsigned tags;
+	bool first_fails, first_hangs; /* What is done whichever case is wanted. */
+	bool is_slow;                  /* Case 1 has twenty steps of 50 ms. */
 } planted;
 
 static void one_case(struct harness_run *run, unsigned i)
@@ -24,6 +28,15 @@ static void one_case(struct harness_run *run, unsigned i)
 		harness_case_note(run, "note %u of %u", n, i);
 	if (planted.fails == i)
 		harness_case_fail(run, "%s is wrong", "something");
+	if (planted.lends_twice == i)
+		harness_hold(run, &planted), harness_hold(run, &planted);
+	if (planted.is_late == i)
+		harness_deadline_judge(run, harness_now_ns() - UINT64_C(20000000000), 1000000,
+		                       true);
+	for (unsigned n = 0; planted.is_slow && i == 1 && n < 20; n++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+		harness_step(run);
+	}
 	if (planted.ends == i)
 		raise(SIGSEGV);
 	while (planted.hangs == i)
@@ -38,6 +51,13 @@ static void body(struct harness_run *run)
 
 	if (planted.ends > 0 || planted.stays_open > 0)
 		fake_leaks_are_meant();
+	if (planted.first_fails || planted.first_hangs) {
+		harness_case_always(run, "the first");
+		while (planted.first_hangs)
+			pause();
+		harness_fail(run, "it is wrong");
+		harness_case_end(run);
+	}
 	for (unsigned i = 1; i <= 5; i++)
 		one_case(run, i);
 	for (unsigned i = 0; i < planted.tags; i++) {
@@ -137,6 +157,58 @@ TEST(cases, that_hang_are_named)
 	CHECK_INT(o.code, ==, 1);
 	CHECK_CONTAINS(o.reasons, "hang: nothing finished for");
 	CHECK_CONTAINS(o.reasons, " s in case 3;");
+}
+
+TEST(cases, that_take_long_but_go_on_do_not_hang)
+{
+	struct harness_scenario s = fake_with_body(body);
+	planted.is_slow = true;
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&s, (struct fake){ .watch_limit_s = 0.6 }, NULL);
+
+	CHECK_STR(o.reasons, "");
+	CHECK_INT(o.code, ==, 0);
+}
+
+/* Done and named whichever is wanted, and counted among those that are. */
+TEST_ROWS(cases, that_are_always_done_are_named, 3)
+{
+	static const char *const wanted[] = { "case 3", "the first", NULL };
+	static const unsigned counts[] = { 1, 1, 6 };
+
+	planted.first_fails = true;
+	CLEANUP(outcome_done)
+	struct outcome o = run_cases(wanted[row] != NULL ? "--case" : NULL, wanted[row]);
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_STR(o.reasons, "case 'the first': it is wrong\n");
+	CHECK_INT(outcome_number(&o, "cases_count"), ==, counts[row]);
+	CHECK_INT(outcome_number(&o, "cases.failed_count"), ==, 1);
+}
+
+TEST(cases, that_are_always_done_are_named_when_they_hang)
+{
+	struct harness_scenario s = fake_with_body(body);
+	planted.first_hangs = true;
+	CLEANUP(outcome_done)
+	struct outcome o =
+		scenario_run(&s, (struct fake){ .watch_limit_s = 0.3 }, "--case", "case 3", NULL);
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_CONTAINS(o.reasons, " s in the first; every thread's stack");
+	CHECK_CONTAINS(o.reasons, "; nothing is known of the target's state\n");
+}
+
+/* Whoever finds something while a case runs: it is the case's. */
+TEST(cases, have_what_the_oracles_find)
+{
+	planted.lends_twice = 2;
+	planted.is_late = 4;
+	CLEANUP(outcome_done) struct outcome o = run_cases("--seed", "1");
+
+	CHECK_CONTAINS(o.reasons, "case 'case 2': a connection (");
+	CHECK_CONTAINS(o.reasons, "case 'case 4': an acquire with 1 ms of patience succeeded");
+	CHECK_INT(outcome_number(&o, "cases.failed_count"), ==, 2);
 }
 
 TEST(cases, end_before_another_begins)

@@ -91,6 +91,8 @@ static const struct {
 	{ "DELETE", "EXTRA", HARNESS_PLANT_DATABASE_SYNC_DROPPED, true, true },
 	{ "WAL", "FULL", HARNESS_PLANT_COMMIT_TORN, true, true },
 	{ "DELETE", "EXTRA", HARNESS_PLANT_COMMIT_TORN, false, true },
+	{ "WAL", "FULL", HARNESS_PLANT_ONE_SYNC_DROPPED, true, false },
+	{ "DELETE", "EXTRA", HARNESS_PLANT_ONE_SYNC_DROPPED, true, false },
 };
 
 TEST_ROWS(disk, tells_an_honest_engine_from_the_others, sizeof engines / sizeof *engines)

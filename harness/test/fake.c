@@ -258,6 +258,7 @@ static _Noreturn void run_here(const struct harness_scenario *scenario, struct o
 	if (fake.file_size_max > 0)
 		limit_files(fake.file_size_max);
 	watch_limit_s = fake.watch_limit_s;
+	watch_between_s = fake.watch_between_s;
 	(void)o;
 	exit(harness_main(scenario, targets, argc, argv));
 }

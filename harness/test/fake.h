@@ -24,7 +24,7 @@ struct fake {
 	bool violate;       /* check() says so. */
 	bool refuse;        /* lend fails, as overloaded. */
 	bool crash;         /* query writes through NULL. */
-	double watch_limit_s;
+	double watch_limit_s, watch_between_s;
 	long file_size_max;  /* RLIMIT_FSIZE of the whole run; 0: none. */
 	const char *lacking; /* What setup misses. */
 };

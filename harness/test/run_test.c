@@ -2,6 +2,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "fake.h"
 
+#include <poolproof/harness/case.h>
+
 #include <argp.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -149,6 +151,51 @@ TEST(run, notices_a_close_that_hangs)
 	CHECK_INT(o.code, ==, 1);
 	CHECK_CONTAINS(o.reasons, "in the target's open, check or close");
 	CHECK_CONTAINS(o.error, "fake_close");
+}
+
+static void never_end(struct harness_run *run)
+{
+	harness_event(run, "phase", "for ever");
+	for (;;)
+		pause();
+}
+
+TEST(run, notices_a_body_that_hangs)
+{
+	struct harness_scenario s = fake_with_body(never_end);
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(
+		&s, (struct fake){ .watch_limit_s = 60, .watch_between_s = 0.3 }, NULL);
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_CONTAINS(o.reasons, " s in the body, outside of all cases and loads;");
+	CHECK_CONTAINS(o.error, "never_end");
+}
+
+/* One that the body has opened by itself, and shows. */
+static void show_and_hang(struct harness_run *run)
+{
+	struct harness_target_options options = harness_run_target_options(run, "fake.db");
+	struct harness_failure f;
+	void *state;
+
+	harness_case_always(run, "a case");
+	if (!fake_target.open(&options, &state, &f))
+		harness_cannot(run, "%s", f.text);
+	harness_target_show(run, state);
+	for (;;)
+		pause();
+}
+
+TEST(run, says_what_a_target_was_like_that_is_shown)
+{
+	struct harness_scenario s = fake_with_body(show_and_hang);
+	CLEANUP(outcome_done)
+	struct outcome o = scenario_run(&s, (struct fake){ .watch_limit_s = 0.5 }, NULL);
+
+	CHECK_INT(o.code, ==, 1);
+	CHECK_CONTAINS(o.reasons, " s in a case; ");
+	CHECK_CONTAINS(o.reasons, "; the target had 3 connections, 2 lent, 0 waiters\n");
 }
 
 TEST(run, counts_errors_and_leaves_them_to_the_gate)

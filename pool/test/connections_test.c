@@ -81,6 +81,40 @@ TEST(connections, can_be_looked_at_while_texts_go)
 	CHECK_INT(wrong, ==, 0);
 }
 
+static void *resize_often(void *context)
+{
+	struct worker *w = context;
+
+	for (unsigned n = 0; !atomic_load(&w->stop); n++) {
+		unsigned readers = n % 2 == 0 ? 1 : 3;
+
+		if (pp_resize(w->pool, readers, readers, NULL) == PP_OK)
+			atomic_fetch_add(&w->rounds, 1);
+	}
+	return NULL;
+}
+
+/* And while they go themselves, and their slots are taken again: found by ThreadSanitizer. */
+TEST(connections, can_be_looked_at_while_they_come_and_go)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 3, .readers_min = 3 }, NULL);
+	struct worker w = { .pool = f.pool };
+	pthread_t thread = thread_start(resize_often, &w);
+	unsigned wrong = 0, n;
+
+	while (atomic_load(&w.rounds) < 400 / slowness()) {
+		struct pp_connection c[4] = { 0 };
+
+		pp_connections_read(f.pool, c, 4, &n);
+		for (unsigned i = 0; i < n && i < 4; i++)
+			wrong += c[i].lane != (i == 0 ? PP_WRITE : PP_READ);
+	}
+	atomic_store(&w.stop, true);
+	pthread_join(thread, NULL);
+	CHECK_INT(wrong, ==, 0);
+}
+
 static int without_progress(const char *option)
 {
 	return strcmp(option, "OMIT_PROGRESS_CALLBACK") == 0 || strcmp(option, "OMIT_TRACE") == 0;

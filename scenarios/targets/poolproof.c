@@ -3,12 +3,14 @@
 #include "sqlite.h"
 #include "targets.h"
 
+#include <poolproof/harness/oracle.h>
 #include <poolproof/pool.h>
 
 #include <stdio.h>
 #include <string.h>
 
-enum { LEASES_MAX = 4 }; /* That one thread holds at a time. */
+enum { LEASES_MAX = 4 };       /* That one thread holds at a time. */
+enum { CLOSE_LATENESSES = 6 }; /* Three seconds, times the slowness: told before it is a hang. */
 
 void (*target_poolproof_adjust)(struct pp_config *config);
 
@@ -89,7 +91,8 @@ static bool open_(const struct harness_target_options *o, void **ret, struct har
 static void close_(void *target, struct harness_residue *ret)
 {
 	struct pp_closing closing = { 0 };
-	enum pp_status status = pp_close(target, pp_in_ms(30000), &closing);
+	uint64_t patience_ms = CLOSE_LATENESSES * harness_lateness_ns() / 1000000;
+	enum pp_status status = pp_close(target, pp_in_ms(patience_ms), &closing);
 
 	*ret = (struct harness_residue){ .bytes = closing.residue_bytes,
 		                         .connections = closing.leased + closing.parked };

@@ -108,6 +108,8 @@ bool rig_open(struct rig *r)
 	} else if (r->target->open(&to, &state, &f)) {
 		r->state = state;
 	}
+	if (r->state != NULL)
+		harness_target_show(r->run, r->state);
 	return r->state != NULL;
 }
 
@@ -118,6 +120,7 @@ void rig_close(struct rig *r)
 
 	if (r->state == NULL)
 		return;
+	harness_target_show(r->run, NULL);
 	if (r->target->check(r->state, text, sizeof text) > 0)
 		harness_fail(r->run, "%s: %s", r->name, text);
 	r->target->close(r->state, &residue);
@@ -137,11 +140,14 @@ static bool insert(struct harness_connection *connection, void *context, struct 
 bool rig_write(struct rig *r)
 {
 	struct harness_failure f;
+	bool well;
 
 	if (r->state == NULL && !rig_open(r))
 		return false;
-	return r->target->transact(r->state, HARNESS_WRITE, RIG_PATIENCE_MS * 1000000ull, insert, r,
+	well = r->target->transact(r->state, HARNESS_WRITE, RIG_PATIENCE_MS * 1000000ull, insert, r,
 	                           &f);
+	harness_step(r->run);
+	return well;
 }
 
 struct pp_stats rig_stats(const struct rig *r)
@@ -179,7 +185,7 @@ int rig_hold(const char *path)
 	sqlite3 *db;
 	char byte = '.';
 
-	if (sqlite3_open(path, &db) != SQLITE_OK || sqlite3_busy_timeout(db, 5000) != SQLITE_OK ||
+	if (sqlite3_open(path, &db) != SQLITE_OK || sqlite3_busy_timeout(db, 3000) != SQLITE_OK ||
 	    sqlite3_exec(db, "BEGIN EXCLUSIVE; UPDATE harness_count SET rows = rows", NULL, NULL,
 	                 NULL) != SQLITE_OK ||
 	    write(STDOUT_FILENO, &byte, 1) != 1)

@@ -158,6 +158,11 @@ static void use(struct borrower *b, struct harness_connection *connection)
 	touch(b, connection);
 }
 
+static const void *identity(const struct lending *l, const struct harness_connection *connection)
+{
+	return l->what->identity != NULL ? l->what->identity(connection) : connection->handle;
+}
+
 static void borrow(struct borrower *b)
 {
 	static const unsigned ms[] = { 1, 50, 1000 };
@@ -171,11 +176,12 @@ static void borrow(struct borrower *b)
 	bool lent = l->target->lend(l->state, access, patience, &connection, &f);
 
 	harness_deadline_judge(l->run, asked, patience, lent);
+	harness_step(l->run);
 	if (!lent)
 		return;
-	harness_hold(l->run, connection.handle);
+	harness_hold(l->run, identity(l, &connection));
 	use(b, &connection);
-	harness_let_go(connection.handle);
+	harness_let_go(identity(l, &connection));
 	l->target->give_back(l->state, &connection);
 }
 
@@ -250,7 +256,9 @@ static void run_and_close(struct lending *l)
 		if (pthread_create(&threads[i], NULL, borrow_for_long, &borrowers[i]) != 0)
 			harness_cannot(l->run, "no more threads; raise the limit");
 	}
+	harness_target_show(l->run, l->state);
 	nanosleep(&(struct timespec){ .tv_nsec = l->what->wait_us * 1000L }, NULL);
+	harness_target_show(l->run, NULL);
 	close_in_time(l);
 	for (unsigned i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);

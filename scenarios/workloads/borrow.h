@@ -27,12 +27,14 @@ void borrow_judge_descriptors(struct harness_run *run);
  * The target is opened, threads borrow, and after a moment it is closed while some hold what they
  * have for up to 60 ms longer. Nobody asks any more once it closes, but those who wait do, and who
  * has a connection uses it until he gives it back. late: how many of them hold on purpose.
+ * identity: what is shared where a connection is lent twice; NULL: the target's own handle.
  */
 struct borrow_close {
 	const char *path;
 	struct harness_acks *acks;
 	uint64_t seed;
 	unsigned late, wait_us;
+	const void *(*identity)(const struct harness_connection *connection);
 };
 void borrow_close(struct harness_run *run, const struct borrow_close *what);
 

@@ -72,6 +72,7 @@ static void *work(void *context)
 			                  pp_status_name(status), (double)(now - begun) / 1e6,
 			                  error.message);
 		judge_end(w, call, status, begun, now);
+		harness_step(w->all->run);
 	}
 	atomic_store(&w->doing, "a call after the closing");
 	everything_all_closed(w);

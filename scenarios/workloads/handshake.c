@@ -58,6 +58,7 @@ static bool acquire_soon(struct side *s)
 		pp_acquire(s->pair->pool, PP_READ, pp_in_ms(PATIENCE_MS), &s->lease, NULL);
 
 	took = harness_now_ns() - asked;
+	harness_step(run);
 	if (status == PP_OK && took <= harness_lateness_ns())
 		return true;
 	harness_case_fail(run,
@@ -143,8 +144,10 @@ void handshake_run(struct harness_run *run, double seconds)
 	            &p.pool, &error) != PP_OK)
 		harness_cannot(run, "%s: %s; is the disk full?", path, error.message);
 	p.until_ns = harness_now_ns() + (uint64_t)(seconds * 1e9);
+	harness_target_show(run, p.pool);
 	play_both(&p);
-	if (pp_close(p.pool, pp_in_ms(5000), NULL) != PP_OK)
+	harness_target_show(run, NULL);
+	if (pp_close(p.pool, pp_in_ms(3000), NULL) != PP_OK)
 		harness_case_fail(run, "the pool cannot be closed");
 	borrow_remove(path);
 	harness_case_note(run, "over");

@@ -165,6 +165,7 @@ static void *write_all(void *context)
 	for (unsigned i = 0; i < writer->book->writes; i++) {
 		harness_entropy_init(&e, writer->book->seed, writer->thread, i);
 		write_one(writer, &e);
+		harness_step(writer->book->run);
 	}
 	return NULL;
 }
@@ -219,7 +220,9 @@ static enum logbook_end record(struct logbook *book, char *text, size_t size)
 		say(text, size, f.text);
 		return LOGBOOK_WRONG;
 	}
+	harness_target_show(book->run, book->state);
 	filled = fill(book);
+	harness_target_show(book->run, NULL);
 	book->target->close(book->state, &residue);
 	if (!filled) {
 		say(text, size, "no thread could be started; raise the limit on processes");

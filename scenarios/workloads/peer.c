@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { BUSY_MS = 5000, PAGE_BYTES = 4096 };
+enum { BUSY_MS = 3000, PAGE_BYTES = 4096 };
 
 static const char copy_sql[] = "VACUUM INTO";
 
@@ -33,6 +33,7 @@ static const struct job {
 	{ "writer", "BEGIN IMMEDIATE; INSERT INTO peer SELECT x FROM filler", "ROLLBACK" },
 	{ "write", "INSERT INTO peer VALUES (1)", NULL },
 	{ "copy", copy_sql, NULL },
+	{ "recover", NULL, NULL },
 	{ "header", NULL, NULL },
 	{ "page", NULL, NULL },
 };
@@ -57,7 +58,69 @@ static bool damage(const char *path, bool header)
 	return well;
 }
 
-/* With the same rows on other pages: what belongs to the one file would spoil the other. */
+static bool bytes_copy(const char *from_path, const char *to_path)
+{
+	int from = open(from_path, O_RDONLY | O_CLOEXEC);
+	int to = open(to_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	struct stat status;
+	bool well = from >= 0 && to >= 0 && fstat(from, &status) == 0;
+
+	for (off_t left = well ? status.st_size : 0; well && left > 0;) {
+		ssize_t size = copy_file_range(from, NULL, to, NULL, (size_t)left, 0);
+
+		well = size > 0;
+		left -= size;
+	}
+	close(from);
+	close(to);
+	return well;
+}
+
+/* What a crash would leave now, of database and WAL: recovered, it has to be a whole log. */
+static bool recovers(const char *path)
+{
+	static const char *const ends[] = { "", "-wal", "-journal", "-shm" };
+	char from[PATH_MAX + 16], to[PATH_MAX + 32];
+	struct harness_log_state state = { .rows = -1 };
+	sqlite3 *db;
+
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(from, sizeof from, "%s%s", path, ends[i]);
+		snprintf(to, sizeof to, "%s.crashed%s", path, ends[i]);
+		if (access(from, F_OK) == 0 && !bytes_copy(from, to))
+			return false;
+	}
+	snprintf(to, sizeof to, "%s.crashed", path);
+	if (sqlite3_open(to, &db) == SQLITE_OK)
+		state = harness_log_read(db, true);
+	sqlite3_close(db);
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(to, sizeof to, "%s.crashed%s", path, ends[i]);
+		unlink(to);
+	}
+	if (state.rows < 0)
+		fprintf(stderr, "%s, after a crash: %s\n", path, state.wrong);
+	return state.rows >= 0;
+}
+
+/* The log's tables are the last ones, where they were the first. */
+static bool move_log(sqlite3 *db)
+{
+	return sqlite3_exec(db,
+	                    "DELETE FROM filler; DROP INDEX harness_log_who;"
+	                    "ALTER TABLE harness_log RENAME TO moved_log;"
+	                    "ALTER TABLE harness_count RENAME TO moved_count",
+	                    NULL, NULL, NULL) == SQLITE_OK &&
+	       sqlite3_exec(db, harness_log_schema, NULL, NULL, NULL) == SQLITE_OK &&
+	       sqlite3_exec(db,
+	                    "INSERT INTO harness_log SELECT * FROM moved_log;"
+	                    "UPDATE harness_count SET rows = (SELECT rows FROM moved_count);"
+	                    "DROP TABLE moved_log; DROP TABLE moved_count",
+	                    NULL, NULL, NULL) == SQLITE_OK;
+}
+
+/* With the same rows on other pages: what belongs to the one file, a WAL say, would spoil the
+ * other. */
 static bool make_copy(sqlite3 *db, const char *path)
 {
 	char copy[PATH_MAX + 8], sql[PATH_MAX + 32];
@@ -68,7 +131,10 @@ static bool make_copy(sqlite3 *db, const char *path)
 	snprintf(sql, sizeof sql, "VACUUM INTO '%s'", copy);
 	well = sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK &&
 	       sqlite3_open(copy, &other) == SQLITE_OK &&
-	       sqlite3_exec(other, "DELETE FROM filler; VACUUM", NULL, NULL, NULL) == SQLITE_OK;
+	       sqlite3_exec(other, "PRAGMA synchronous=OFF; BEGIN", NULL, NULL, NULL) ==
+	               SQLITE_OK &&
+	       move_log(other) &&
+	       sqlite3_exec(other, "COMMIT; VACUUM", NULL, NULL, NULL) == SQLITE_OK;
 	sqlite3_close(other);
 	return well;
 }
@@ -114,8 +180,12 @@ void peer_main(int argc, char **argv)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	job = job_of(argv[2]);
 	hold_ms = atoi(argv[4]);
-	well = job->sql == NULL ? damage(argv[3], strcmp(job->what, "header") == 0)
-	                        : run_sql(job, argv[3], hold_ms > 0 ? hold_ms : -1);
+	if (strcmp(job->what, "recover") == 0)
+		well = recovers(argv[3]);
+	else if (job->sql == NULL)
+		well = damage(argv[3], strcmp(job->what, "header") == 0);
+	else
+		well = run_sql(job, argv[3], hold_ms > 0 ? hold_ms : -1);
 	_exit(well ? 0 : 1);
 }
 
@@ -152,25 +222,34 @@ void peer_start(struct subject *s, struct peer *peer, const char *what, unsigned
 	spawn(s, peer, what, text, in, out);
 	close(in[0]);
 	close(out[1]);
+	peer->of = s;
+	peer->what = what;
 	peer->tell = in[1];
 	peer->told = out[0];
-	/* A byte, or the end of one that does and ends. */
+	/* A byte, or the end of one that does and ends: whether it could is its exit status. */
 	if (read(peer->told, &byte, 1) != holds)
-		subject_fail(s, "the other process could not do '%s'", what);
+		subject_fail(s, "the other process could not have '%s'", what);
 }
 
-static void reap(struct peer *peer)
+/* The exit status, as waitpid() has it. */
+static int reap(struct peer *peer)
 {
+	int status = -1;
+
 	close(peer->tell);
 	close(peer->told);
-	while (waitpid(peer->pid, NULL, 0) < 0 && errno == EINTR)
+	while (waitpid(peer->pid, &status, 0) < 0 && errno == EINTR)
 		;
-	peer->pid = 0;
+	return status;
 }
 
 void peer_end(struct peer *peer)
 {
-	reap(peer);
+	int status = reap(peer);
+
+	if (status != 0)
+		subject_fail(peer->of, "the other process could not do '%s' (status %d)",
+		             peer->what, status);
 }
 
 void peer_kill(struct peer *peer)

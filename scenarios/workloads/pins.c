@@ -70,6 +70,7 @@ static enum pp_status read_slowly(struct pp_lease *lease, void *context)
 		                  "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c "
 		                  "WHERE n < 2000) SELECT count(*) FROM c, harness_count",
 		                  NULL, NULL, NULL);
+		harness_step(p->run);
 		pause_ms(1);
 	}
 	return rc == SQLITE_OK ? PP_OK : PP_SQLITE;
@@ -103,11 +104,13 @@ static void *be_greedy(void *context)
 	struct pins *p = context;
 	struct pp_error error;
 
-	while (!atomic_load(&p->over))
+	while (!atomic_load(&p->over)) {
 		if (pp_transact(p->pool, NULL, write_row, NULL, &error) != PP_OK) {
 			harness_case_fail(p->run, "the writer: %s", error.message);
 			break;
 		}
+		harness_step(p->run);
+	}
 	return NULL;
 }
 
@@ -191,12 +194,14 @@ static void play(struct pins *p, const char *path)
 		pause_ms(1);
 	if (pthread_create(&writer, NULL, be_greedy, p) != 0)
 		harness_cannot(p->run, "no more threads; raise the limit");
+	harness_target_show(p->run, p->pool);
 	watch(p);
+	harness_target_show(p->run, NULL);
 	atomic_store(&p->leave, true);
 	atomic_store(&p->over, true);
 	pthread_join(reader, NULL);
 	pthread_join(writer, NULL);
-	if (pp_close(p->pool, pp_in_ms(5000), NULL) != PP_OK)
+	if (pp_close(p->pool, pp_in_ms(3000), NULL) != PP_OK)
 		harness_case_fail(p->run, "the pool cannot be closed");
 }
 

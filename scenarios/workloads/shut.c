@@ -256,7 +256,7 @@ static void examine(struct round *r)
 	}
 	if (pp_check(pool, text, sizeof text) != 0)
 		harness_case_fail(r->run, "opened again, pp_check: %s", text);
-	if (pp_close(pool, pp_in_ms(5000), NULL) != PP_OK)
+	if (pp_close(pool, pp_in_ms(3000), NULL) != PP_OK)
 		harness_case_fail(r->run, "opened again, it cannot be closed");
 	borrow_examine(r->run, r->path, r->all.acks, &r->sums->acks);
 }
@@ -281,11 +281,13 @@ static void play(struct round *r)
 
 	if (pp_open(&r->config, &r->all.pool, &error) != PP_OK)
 		harness_cannot(r->run, "%s: %s; is the disk full?", r->path, error.message);
+	harness_target_show(r->run, r->all.pool);
 	visited = r;
 	if (pp_points_set != NULL)
 		pp_points_set(visit);
 	start(r, threads);
 	close_it(r, threads);
+	harness_target_show(r->run, NULL);
 	if (pp_points_set != NULL)
 		pp_points_set(NULL);
 	borrow_judge_descriptors(r->run);

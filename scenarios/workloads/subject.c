@@ -87,6 +87,7 @@ bool subject_open(struct subject *s, struct harness_run *run, const struct subje
 		harness_acks_free(s->acks);
 		return false;
 	}
+	harness_target_show(run, s->state);
 	s->worker = (struct harness_worker){
 		.run = run,
 		.target = s->target,
@@ -101,6 +102,7 @@ static void target_close(struct subject *s)
 	struct harness_residue residue = { 0 };
 	char text[400] = "";
 
+	harness_target_show(s->run, NULL);
 	if (s->target->check(s->state, text, sizeof text) > 0)
 		subject_fail(s, "invariants violated: %s", text);
 	s->target->close(s->state, &residue);
@@ -158,6 +160,7 @@ void subject_judge_time(struct subject *s, uint64_t asked_ns, uint64_t patience_
 	if (harness_now_ns() - asked_ns > patience_ns + harness_lateness_ns())
 		atomic_store(&s->failed, true);
 	harness_deadline_judge(s->run, asked_ns, patience_ns, well);
+	harness_step(s->run);
 }
 
 struct write {

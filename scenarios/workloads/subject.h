@@ -87,15 +87,20 @@ bool subject_serves(struct subject *s, const char *tag, uint64_t since_ns);
  *     "writer"                            one that has written, until the end; then rolled back
  *     "write"                             a write that is committed; ends by itself
  *     "copy"                              the database as it is, as PATH.copy; ends by itself
+ *     "recover"                           a copy, byte for byte, of what is there now is recovered,
+ *                                         and its log is whole; ends by itself
  *     "header", "page"                    garbage in the file's first page, in one in its middle
  */
 struct peer {
+	struct subject *of;
+	const char *what;
 	int pid;
 	int tell, told; /* Pipes. */
 };
 /* Comes back when it has done or has what it was told; it ends by itself after hold_ms (0: when it
  * is told to). */
 void peer_start(struct subject *s, struct peer *peer, const char *what, unsigned hold_ms);
+/* What it could not do is the subject's failure. */
 void peer_end(struct peer *peer);
 /* Stopped, it keeps its locks and does nothing; killed, it has none. */
 void peer_stop(const struct peer *peer);

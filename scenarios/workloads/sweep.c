@@ -156,12 +156,14 @@ static void warm_up(void)
 {
 	struct harness_fault none = { .place = "*", .skip = UINT64_MAX };
 
+	harness_case_always(sweep.run, "before any fault");
 	sweep.trial.sequence = sweep.sequences[0];
 	for (unsigned i = 0; i < 4; i++) {
 		sweep.trial.wal = i % 2 != 0;
 		trial_baseline(&sweep.trial);
 		trial_run(&sweep.trial, &none, 1);
 	}
+	harness_case_end(sweep.run);
 	trial_baseline(&sweep.trial);
 	sweep.trial.sums = (struct trial_sums){ 0 };
 }
@@ -193,6 +195,11 @@ void sweep_begin(struct harness_run *run, const struct trial_law *law, unsigned 
 	warm_up();
 }
 
+static const char *mode(void)
+{
+	return sweep.trial.wal ? "WAL" : "DELETE";
+}
+
 static unsigned long long since(enum trial_recovery how)
 {
 	return sweep.trial.sums.recovered[how] - sweep.before.recovered[how];
@@ -207,13 +214,11 @@ static void tell_sequence(void)
 	harness_event(sweep.run, "fault",
 	              "%s, %s: %llu rounds, %llu hits, %llu wrong; it served at once %llu times, "
 	              "again %llu, after pp_keep() %llu, after pp_reopen() %llu",
-	              t->wal ? "WAL" : "DELETE", t->sequence->name,
-	              (unsigned long long)(now->runs - was->runs), (unsigned long long)hits,
-	              (unsigned long long)wrong, since(TRIAL_AT_ONCE), since(TRIAL_AGAIN),
-	              since(TRIAL_KEPT), since(TRIAL_REOPENED));
+	              mode(), t->sequence->name, (unsigned long long)(now->runs - was->runs),
+	              (unsigned long long)hits, (unsigned long long)wrong, since(TRIAL_AT_ONCE),
+	              since(TRIAL_AGAIN), since(TRIAL_KEPT), since(TRIAL_REOPENED));
 	if (sweep.armed > 0 && hits == 0)
-		harness_distrust(sweep.run, "%s, %s: nothing was hit", t->wal ? "WAL" : "DELETE",
-		                 t->sequence->name);
+		harness_distrust(sweep.run, "%s, %s: nothing was hit", mode(), t->sequence->name);
 }
 
 /* Of two parts one has WAL mode and one DELETE, which are as long as each other. */
@@ -244,24 +249,17 @@ bool sweep_next(void)
 
 /* --- Trials ------------------------------------------------------------------------------- */
 
-static bool begin_case(const char *what)
-{
-	return harness_case_begin(sweep.run, "%s, %s, %s", sweep.trial.wal ? "WAL" : "DELETE",
-	                          sweep.trial.sequence->name, what);
-}
-
 void sweep_visits(const char *const places[], unsigned count, uint64_t ret_visits[])
 {
 	struct harness_fault none[HARNESS_FAULTS_MAX];
-	bool named = begin_case("nothing");
 
+	harness_case_always(sweep.run, "%s, %s, nothing", mode(), sweep.trial.sequence->name);
 	for (unsigned i = 0; i < count; i++)
 		none[i] = (struct harness_fault){ .place = places[i], .skip = UINT64_MAX };
 	trial_run(&sweep.trial, none, count);
 	for (unsigned i = 0; i < count; i++)
 		ret_visits[i] = none[i].visits;
-	if (named)
-		harness_case_end(sweep.run);
+	harness_case_end(sweep.run);
 }
 
 static void count_places(const struct harness_fault *fault)
@@ -281,7 +279,7 @@ static void count_places(const struct harness_fault *fault)
 
 void sweep_one(struct harness_fault faults[], unsigned count, const char *what)
 {
-	if (!begin_case(what))
+	if (!harness_case_begin(sweep.run, "%s, %s, %s", mode(), sweep.trial.sequence->name, what))
 		return;
 	for (unsigned i = 0; i < count; i++)
 		harness_case_choose(sweep.run, faults[i].skip);

@@ -263,13 +263,19 @@ pid_t victim_start(struct harness_run *run, char *const arguments[], const struc
 	return child;
 }
 
-enum victim_end victim_wait(pid_t child, const struct harness_acks *acks, unsigned writes)
+enum victim_end victim_wait(struct harness_run *run, pid_t child, const struct harness_acks *acks,
+                            unsigned writes)
 {
+	unsigned ended = 0, before = 0;
 	bool killed = false;
 	int status = 0;
 
 	while (waitpid(child, &status, killed ? 0 : WNOHANG) == 0) {
-		killed = atomic_load(&acks->ended) >= writes;
+		ended = atomic_load(&acks->ended);
+		if (ended != before)
+			harness_step(run);
+		before = ended;
+		killed = ended >= writes;
 		if (killed)
 			kill(child, SIGKILL);
 		else
@@ -319,9 +325,9 @@ static bool is_sound(struct harness_run *run, sqlite3 *db, struct victim_finding
 	return sound;
 }
 
-bool victim_judge(struct harness_run *run, const char *what,
-                  const struct victim_plan *const plans[], struct harness_acks *const acks[],
-                  unsigned count, struct victim_findings *findings)
+bool victim_judge(struct harness_run *run, const struct victim_plan *const plans[],
+                  struct harness_acks *const acks[], unsigned count,
+                  struct victim_findings *findings)
 {
 	static const char has[] = "SELECT 1 FROM harness_log WHERE thread = ?1 AND n = ?2";
 	uint64_t wrong = 0, start = harness_now_ns();
@@ -337,7 +343,8 @@ bool victim_judge(struct harness_run *run, const char *what,
 	        sqlite3_prepare_v2(db, has, -1, &look.stmt, NULL) == SQLITE_OK;
 	for (unsigned i = 0; i < count && sound; i++) {
 		look.round = plans[i]->round;
-		wrong += harness_acks_judge(run, what, acks[i], is_there, &look, &findings->sums);
+		wrong += harness_acks_judge(run, "recovered", acks[i], is_there, &look,
+		                            &findings->sums);
 	}
 	sqlite3_finalize(look.stmt);
 	sqlite3_close(db);

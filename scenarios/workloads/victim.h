@@ -7,7 +7,8 @@
  *     }
  *     ...
  *     pid_t child = victim_start(run, argv, &plan);       // this program, with --victim PLAN
- *     end = victim_wait(child, acks, 200);   // until it is dead, at the latest after 200 writes
+ *     end = victim_wait(run, child, acks, 200);   // until it is dead, at the latest after 200
+ * writes
  *
  * The victim opens the target, writes from --threads threads, closes it and opens it again, over
  * and over. Some of its writes fail, and some roll back whatever transaction they are in. What it
@@ -45,7 +46,8 @@ enum victim_end {
 	VICTIM_AFTER,    /* It was killed, after so many writes. */
 	VICTIM_BY_ITSELF /* It ended otherwise: nothing was tried. */
 };
-enum victim_end victim_wait(pid_t child, const struct harness_acks *acks, unsigned writes);
+enum victim_end victim_wait(struct harness_run *run, pid_t child, const struct harness_acks *acks,
+                            unsigned writes);
 /* Zeroed for a new file. */
 struct victim_findings {
 	struct harness_ack_sums sums; /* Added to. */
@@ -54,11 +56,10 @@ struct victim_findings {
 	bool integrity;               /* An integrity_check is wanted, beside a quick_check. */
 };
 /* What these victims, one after the other, left on their file; with a plain handle, which recovers
- * it and leaves the WAL to the next one. false: something is wrong, and has been said; what begins
- * it. */
-bool victim_judge(struct harness_run *run, const char *what,
-                  const struct victim_plan *const plans[], struct harness_acks *const acks[],
-                  unsigned count, struct victim_findings *findings);
+ * it and leaves the WAL to the next one. false: something is wrong, and has been said. */
+bool victim_judge(struct harness_run *run, const struct victim_plan *const plans[],
+                  struct harness_acks *const acks[], unsigned count,
+                  struct victim_findings *findings);
 
 /* --- The victim --------------------------------------------------------------------------- */
 

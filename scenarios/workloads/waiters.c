@@ -12,7 +12,7 @@
 
 enum { THREADS_MAX = WAITERS_MAX + NEWCOMERS + 2, PATIENCES = 3 };
 
-static const unsigned patience_ms[PATIENCES] = { 1, 50, 5000 };
+static const unsigned patience_ms[PATIENCES] = { 1, 50, 3000 };
 
 struct person {
 	struct waiters *of;
@@ -34,7 +34,7 @@ static void rest(struct person *p, unsigned us_max)
 static struct person person_of(struct waiters *w, unsigned thread)
 {
 	unsigned newcomer = thread - w->waiters;
-	struct person p = { .of = w, .thread = thread, .patience_ms = 5000 };
+	struct person p = { .of = w, .thread = thread, .patience_ms = 3000 };
 
 	if (thread < w->waiters) {
 		p.lane = thread / PATIENCES % 4 == 3 ? HARNESS_WRITE : HARNESS_READ;
@@ -60,6 +60,7 @@ static void ask_once(struct person *p)
 
 	grant.ended_ns = harness_now_ns();
 	harness_deadline_judge(p->of->run, grant.asked_ns, patience_ns, served);
+	harness_step(p->of->run);
 	if (served) {
 		rest(p, p->hold_us);
 		grant.back_ns = harness_now_ns();
@@ -98,12 +99,13 @@ void waiters_run(struct waiters *w, double seconds)
 		if (pthread_create(&threads[i], NULL, ask_for_ever, &people[i]) != 0)
 			harness_cannot(w->run, "no more threads; raise the limit");
 	}
-	while (harness_now_ns() < until && !atomic_load(&w->over)) {
+	harness_target_show(w->run, w->from);
+	while (harness_now_ns() < until && !atomic_load(&w->over))
 		nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
-	}
 	atomic_store(&w->over, true);
 	for (unsigned i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
+	harness_target_show(w->run, NULL);
 	pthread_barrier_destroy(&w->start);
 }
 

@@ -28,7 +28,7 @@ struct waiters {
 
 	pthread_barrier_t start;
 	atomic_bool over;
-	atomic_uint_least64_t starved; /* Patience of five seconds, and not served. */
+	atomic_uint_least64_t starved; /* Patience of three seconds, and not served. */
 	atomic_uint_least64_t refused; /* Served, and the statement failed. */
 };
 

@@ -6,6 +6,7 @@
 #include <poolproof/harness/disk.h>
 #include <poolproof/harness/load.h>
 #include <poolproof/harness/oracle.h>
+#include <poolproof/harness/run.h>
 #include <poolproof/harness/script.h>
 
 struct sqlite3;
@@ -50,6 +51,7 @@ int64_t ledger_sum(struct sqlite3 *db);
 enum { LOGBOOK_ROWS = 16384 };
 
 struct logbook {
+	struct harness_run *run;
 	const struct harness_target *target;
 	struct harness_disk *disk;
 	char folder[3072], path[3584]; /* path: in folder. */

@@ -52,7 +52,7 @@ static const char *const fault_names[] = {
 #undef X
 };
 
-enum { READERS_MAX = 64, CLOSE_WAIT_S = 5 };
+enum { READERS_MAX = 64, CLOSE_WAIT_S = 3 };
 
 struct connection {
 	sqlite3 *db;

@@ -16,7 +16,8 @@
  *
  * Threads    begin, choose, note, end: the body's own thread. fail and harness_duration: any.
  * Ownership  Strings are copied.
- * Hangs      A case that neither notes nor ends anything for ten seconds is one.
+ * Hangs      A case in which for four seconds nothing is noted, no operation of a load ends and
+ *            nobody calls harness_step() is one: no call in it may wait longer.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOLPROOF_HARNESS_CASE_H
@@ -28,13 +29,17 @@
  * seed and options. */
 bool harness_case_begin(struct harness_run *run, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+/* The same for what is done whichever case is wanted, because others need it (a recording, a first
+ * round): it is named when it fails, crashes or hangs. Counted where it is wanted. */
+void harness_case_always(struct harness_run *run, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Something that was drawn: which operation, which fault. */
 void harness_case_choose(struct harness_run *run, uint64_t what);
 /* Something that happened, in words that do not depend on timing. The last ones are in events.jsonl
  * when the case fails. */
 void harness_case_note(struct harness_run *run, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-/* The verdict is FAIL, and says which case. */
+/* The verdict is FAIL, and says which case. So does harness_fail(), while one runs. */
 void harness_case_fail(struct harness_run *run, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 void harness_case_end(struct harness_run *run);

@@ -65,7 +65,10 @@ enum harness_disk_plant {
 	HARNESS_PLANT_SYNC_DROPPED,          /* No sync reaches the disk, and all say they did. */
 	HARNESS_PLANT_JOURNAL_SYNC_DROPPED,  /* None of a WAL or a rollback journal does; */
 	HARNESS_PLANT_DATABASE_SYNC_DROPPED, /* or of a database. */
-	HARNESS_PLANT_COMMIT_TORN /* Of the last write before each sync, the first half. */
+	HARNESS_PLANT_COMMIT_TORN, /* Of the last write before each sync, the first half. */
+	/* One sync only, of the eighth acknowledged write or the first after it that has one of its
+	 * own: what makes a commit durable, of a WAL or of the folder. */
+	HARNESS_PLANT_ONE_SYNC_DROPPED
 };
 void harness_disk_plant(struct harness_disk *disk, enum harness_disk_plant plant);
 /* "sync-dropped" and so on, with none being "none". */

@@ -15,8 +15,8 @@
  * before and after, writes run.json, latency.hlog, memory.csv and events.jsonl, and returns the
  * exit code: 0 PASS, 1 FAIL, 2 bad usage, 3 UNTRUSTWORTHY, 4 could not run.
  *
- * Threads    All functions but harness_event() and harness_fail() are for the body's own thread.
- * Ownership  Strings are copied.
+ * Threads    All functions but harness_event(), harness_fail() and harness_step() are for the
+ * body's own thread. Ownership  Strings are copied.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOLPROOF_HARNESS_RUN_H
@@ -75,8 +75,8 @@ const char *harness_read_whole(const char *value, unsigned low, unsigned high, u
 
 const struct harness_options *harness_run_options(const struct harness_run *run);
 /* The chosen target, and with what to open it, for a body that opens and closes it itself, in the
- * middle of its load: it is not sampled then, and its residue is the body's to judge. path must
- * live as long as the options. */
+ * middle of its load: it is not sampled then, unless it is shown, and its residue is the body's to
+ * judge. path must live as long as the options. */
 const struct harness_target *harness_run_target(const struct harness_run *run);
 struct harness_target_options harness_run_target_options(const struct harness_run *run,
                                                          const char *path);
@@ -87,6 +87,10 @@ const char *harness_run_work(const struct harness_run *run);
  * records its numbers and its residue: what is left there is a FAIL of its own. */
 bool harness_target_open(struct harness_run *run, const char *path);
 bool harness_target_close(struct harness_run *run);
+
+/* One that the body has opened by itself: from here on it is sampled, and a hang tells of it. NULL,
+ * before it is closed: no more. */
+void harness_target_show(struct harness_run *run, void *target_state);
 
 /* Put the database at source (never written to) as a copy at ret_path, in the work folder, by
  * SQLite's backup. Where it has a -wal, SQLite updates the -shm beside it, as every reader does. On
@@ -109,6 +113,9 @@ void harness_number(struct harness_run *run, const char *name, double value);
 /* Live bytes on the heap by the allocator's own statistics, the calling thread's caches emptied:
  * exact, and the same number at every quiet point, while no load runs. Slow under memcheck. */
 uint64_t harness_heap_bytes(void);
+/* Something has come to its end, and the watchdog goes on waiting: in a body that runs no load, or
+ * in a case without notes. Orders nothing. Any thread. */
+void harness_step(struct harness_run *run);
 /* A line of events.jsonl: what kind, and words. Any thread. */
 void harness_event(struct harness_run *run, const char *kind, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

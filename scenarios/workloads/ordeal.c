@@ -1,7 +1,7 @@
-/* trial.c - locks of other processes, computations without an end, a file that is lost or damaged.
+/* ordeal.c - locks of other processes, computations without an end, a file that is lost or damaged.
  */
 /* SPDX-License-Identifier: MIT */
-#include "trial.h"
+#include "ordeal.h"
 
 #include <poolproof/harness/case.h>
 
@@ -13,7 +13,7 @@
 
 enum { PAGE_BYTES = 4096, LATENESS_MS = 500 }; /* harness_lateness_ns(), where nothing is slow. */
 
-int64_t trial_draw(struct trial *t, int64_t low, int64_t high)
+int64_t ordeal_draw(struct ordeal *t, int64_t low, int64_t high)
 {
 	int64_t drawn = harness_entropy_uniform(&t->entropy, low, high);
 
@@ -21,12 +21,12 @@ int64_t trial_draw(struct trial *t, int64_t low, int64_t high)
 	return drawn;
 }
 
-void trial_be_patient(struct trial *t)
+void ordeal_be_patient(struct ordeal *t)
 {
-	t->subject.worker.timeout_ns = harness_lateness_ns() / LATENESS_MS * TRIAL_LONG_MS;
+	t->subject.worker.timeout_ns = harness_lateness_ns() / LATENESS_MS * ORDEAL_LONG_MS;
 }
 
-void trial_serves(struct trial *t, uint64_t since_ns)
+void ordeal_serves(struct ordeal *t, uint64_t since_ns)
 {
 	struct subject *s = &t->subject;
 
@@ -34,7 +34,7 @@ void trial_serves(struct trial *t, uint64_t since_ns)
 		harness_case_note(s->run, "serves again");
 }
 
-bool trial_use(struct trial *t, struct harness_failure *f)
+bool ordeal_use(struct ordeal *t, struct harness_failure *f)
 {
 	struct subject *s = &t->subject;
 	struct harness_failure unused = { .kind = HARNESS_FAILURE_OTHER };
@@ -47,7 +47,7 @@ bool trial_use(struct trial *t, struct harness_failure *f)
 
 /* --- Locks -------------------------------------------------------------------------------- */
 
-static void attempt(struct trial *t, const char *what,
+static void attempt(struct ordeal *t, const char *what,
                     bool (*call)(struct harness_worker *, struct subject *,
                                  struct harness_failure *),
                     bool blocked)
@@ -59,7 +59,7 @@ static void attempt(struct trial *t, const char *what,
 	if (blocked)
 		s->worker.timeout_ns = s->options.patience_ns;
 	well = call(&s->worker, s, &f);
-	trial_be_patient(t);
+	ordeal_be_patient(t);
 	t->hit |= !well;
 	harness_case_note(s->run, "a %s is %s", what, well ? "served" : "refused");
 	if (well == blocked)
@@ -67,39 +67,39 @@ static void attempt(struct trial *t, const char *what,
 		             blocked ? "succeeded beside a lock that excludes it"
 		                     : "was refused, and no lock was in its way",
 		             f.text);
-	if (!well && t->ours && !t->is_told(t, TRIAL_LOCKED, &f))
+	if (!well && t->ours && !t->is_told(t, ORDEAL_LOCKED, &f))
 		subject_fail(s, "a %s that waited for a lock was told: %.300s", what, f.text);
 }
 
-void trial_attempt_write(struct trial *t, bool blocked)
+void ordeal_attempt_write(struct ordeal *t, bool blocked)
 {
 	attempt(t, "write", subject_write, blocked);
 }
 
-static void attempt_both(struct trial *t)
+static void attempt_both(struct ordeal *t)
 {
 	unsigned where = t->wal ? IN_WAL : IN_DELETE;
 
-	trial_attempt_write(t, (t->fault->no_writes & where) != 0);
+	ordeal_attempt_write(t, (t->fault->no_writes & where) != 0);
 	attempt(t, "read", subject_read, (t->fault->no_reads & where) != 0);
 }
 
-void trial_lock_held(struct trial *t)
+void ordeal_lock_held(struct ordeal *t)
 {
 	struct peer peer;
 
 	peer_start(&t->subject, &peer, t->fault->what, 0);
 	attempt_both(t);
 	peer_end(&peer);
-	trial_serves(t, harness_now_ns());
+	ordeal_serves(t, harness_now_ns());
 }
 
 /* Shorter than the patience: nobody need notice. */
-void trial_lock_short(struct trial *t)
+void ordeal_lock_short(struct ordeal *t)
 {
 	struct subject *s = &t->subject;
 	struct harness_failure f = { .kind = HARNESS_FAILURE_OTHER };
-	unsigned hold_ms = (unsigned)trial_draw(t, 10, 60);
+	unsigned hold_ms = (unsigned)ordeal_draw(t, 10, 60);
 	uint64_t start_ns, took;
 	struct peer peer;
 
@@ -116,9 +116,9 @@ void trial_lock_short(struct trial *t)
 }
 
 /* Its holder sleeps and does not die; then it goes on, or is killed. */
-void trial_lock_stopped(struct trial *t)
+void ordeal_lock_stopped(struct ordeal *t)
 {
-	bool dies = trial_draw(t, 0, 1) == 1;
+	bool dies = ordeal_draw(t, 0, 1) == 1;
 	struct peer peer;
 
 	peer_start(&t->subject, &peer, t->fault->what, 0);
@@ -130,11 +130,11 @@ void trial_lock_stopped(struct trial *t)
 		peer_continue(&peer);
 		peer_end(&peer);
 	}
-	trial_serves(t, harness_now_ns());
+	ordeal_serves(t, harness_now_ns());
 }
 
 /* A read lock becomes a write lock, and others have written, or want to. */
-void trial_lock_upgrade(struct trial *t)
+void ordeal_lock_upgrade(struct ordeal *t)
 {
 	struct subject *s = &t->subject;
 	struct harness_worker *w = &s->worker;
@@ -157,16 +157,16 @@ void trial_lock_upgrade(struct trial *t)
 	harness_case_note(s->run, "the upgrade says %d", well ? SQLITE_OK : f.code);
 	if (well)
 		subject_fail(s, "a lock was upgraded although another process had written");
-	else if (t->ours && !t->is_told(t, TRIAL_UPGRADE, &f))
+	else if (t->ours && !t->is_told(t, ORDEAL_UPGRADE, &f))
 		subject_fail(s, "the upgrade was told: %.300s", f.text);
 	subject_give_back(w, s, &c); /* As it is. */
 	peer_end(&peer);
-	trial_serves(t, harness_now_ns());
+	ordeal_serves(t, harness_now_ns());
 }
 
 static bool compute(struct harness_connection *connection, void *context, struct harness_failure *f)
 {
-	struct trial *t = context;
+	struct ordeal *t = context;
 
 	/* Who cannot be stopped is back some day. */
 	return subject_sql(
@@ -178,35 +178,35 @@ static bool compute(struct harness_connection *connection, void *context, struct
 		f);
 }
 
-void trial_query_stuck(struct trial *t)
+void ordeal_query_stuck(struct ordeal *t)
 {
 	struct subject *s = &t->subject;
 	struct harness_failure f = { .kind = HARNESS_FAILURE_OTHER };
-	enum harness_access access = trial_draw(t, 0, 1) == 1 ? HARNESS_WRITE : HARNESS_READ;
+	enum harness_access access = ordeal_draw(t, 0, 1) == 1 ? HARNESS_WRITE : HARNESS_READ;
 	uint64_t asked = harness_now_ns();
 	bool well;
 
 	s->worker.timeout_ns = s->options.patience_ns;
 	well = harness_transact(&s->worker, access, compute, t, &f);
 	subject_judge_time(s, asked, s->worker.timeout_ns, well);
-	trial_be_patient(t);
+	ordeal_be_patient(t);
 	t->hit = !well;
-	if (t->ours && (well || !t->is_told(t, TRIAL_LATE, &f)))
+	if (t->ours && (well || !t->is_told(t, ORDEAL_LATE, &f)))
 		subject_fail(s, "a query that never ends was told: %.300s", f.text);
-	trial_serves(t, harness_now_ns());
+	ordeal_serves(t, harness_now_ns());
 }
 
-void trial_file_delete(struct trial *t)
+void ordeal_file_delete(struct ordeal *t)
 {
 	unlink(t->subject.path);
 }
 
-void trial_file_replace(struct trial *t)
+void ordeal_file_replace(struct ordeal *t)
 {
 	rename(t->copy, t->subject.path);
 }
 
-void trial_file_cut(struct trial *t)
+void ordeal_file_cut(struct ordeal *t)
 {
 	struct stat status;
 
@@ -215,18 +215,18 @@ void trial_file_cut(struct trial *t)
 		subject_fail(&t->subject, "truncate: %s", strerror(errno));
 }
 
-void trial_file_make_read_only(struct trial *t)
+void ordeal_file_make_read_only(struct ordeal *t)
 {
 	unlink(t->copy); /* The file itself is all right. */
 	chmod(t->subject.path, 0444);
 }
 
-void trial_file_damage(struct trial *t)
+void ordeal_file_damage(struct ordeal *t)
 {
 	peer_do(&t->subject, t->fault->what);
 }
 
-void trial_file_put_back(struct trial *t)
+void ordeal_file_put_back(struct ordeal *t)
 {
 	if (access(t->copy, F_OK) == 0)
 		rename(t->copy, t->subject.path);
@@ -236,13 +236,13 @@ void trial_file_put_back(struct trial *t)
 
 static void change_once(void *context)
 {
-	struct trial *t = context;
+	struct ordeal *t = context;
 
 	t->subject.in_write = NULL;
 	t->fault->change(t);
 }
 
-void trial_file_lost(struct trial *t)
+void ordeal_file_lost(struct ordeal *t)
 {
 	struct subject *s = &t->subject;
 	struct harness_failure f = { .kind = HARNESS_FAILURE_OTHER };
@@ -259,21 +259,23 @@ void trial_file_lost(struct trial *t)
 	} else {
 		t->fault->change(t);
 	}
-	well = trial_use(t, &f);
+	well = ordeal_use(t, &f);
 	if (well && t->ours)
 		subject_fail(s, "a write was acknowledged into a file that is not at its path, or "
 		                "cannot be written");
-	else if (t->ours && !t->is_told(t, TRIAL_FILE_CHANGED, &f))
+	else if (t->ours && !t->is_told(t, ORDEAL_FILE_CHANGED, &f))
 		subject_fail(s, "a write into a changed file was told: %.300s", f.text);
-	trial_file_put_back(t);
+	ordeal_file_put_back(t);
 	since_ns = harness_now_ns();
 	t->reopen(t);
-	trial_serves(t, since_ns);
+	ordeal_serves(t, since_ns);
+	if (t->ours)
+		peer_do(s, "recover");
 	if (t->fault->what != NULL)
 		peer_end(&peer);
 }
 
-static bool query(struct trial *t, enum harness_access access, const char *sql)
+static bool query(struct ordeal *t, enum harness_access access, const char *sql)
 {
 	struct subject *s = &t->subject;
 	struct harness_failure f;
@@ -287,7 +289,7 @@ static bool query(struct trial *t, enum harness_access access, const char *sql)
 	return well;
 }
 
-void trial_file_damaged(struct trial *t)
+void ordeal_file_damaged(struct ordeal *t)
 {
 	struct harness_failure f;
 	uint64_t since_ns;
@@ -295,15 +297,15 @@ void trial_file_damaged(struct trial *t)
 	peer_do(&t->subject, "copy");
 	atomic_store(&t->subject.doomed, true);
 	t->fault->change(t);
-	trial_use(t, &f);
+	ordeal_use(t, &f);
 	t->hit |= !query(t, HARNESS_READ, "SELECT sum(length(x)) FROM filler");
-	trial_file_put_back(t);
+	ordeal_file_put_back(t);
 	since_ns = harness_now_ns();
 	t->reopen(t);
-	trial_serves(t, since_ns);
+	ordeal_serves(t, since_ns);
 }
 
-void trial_wal_deleted(struct trial *t)
+void ordeal_wal_deleted(struct ordeal *t)
 {
 	struct subject *s = &t->subject;
 	struct harness_failure f;
@@ -313,14 +315,14 @@ void trial_wal_deleted(struct trial *t)
 
 	snprintf(name, sizeof name, "%s-wal", s->path);
 	unlink(name);
-	trial_use(t, &f);
+	ordeal_use(t, &f);
 	query(t, HARNESS_WRITE, "CREATE TEMP TABLE scratch(x)");
-	well = trial_use(t, &f);
+	well = ordeal_use(t, &f);
 	/* Unless it has been opened anew by now. */
-	if (t->ours && (well ? !t->reopens : !t->is_told(t, TRIAL_FILE_CHANGED, &f)))
+	if (t->ours && (well ? !t->reopens : !t->is_told(t, ORDEAL_FILE_CHANGED, &f)))
 		subject_fail(s, "a connection was opened without the WAL: %.300s",
 		             well ? "a write succeeded" : f.text);
 	since_ns = harness_now_ns();
 	t->reopen(t);
-	trial_serves(t, since_ns);
+	ordeal_serves(t, since_ns);
 }
