@@ -146,18 +146,12 @@ static enum pp_connection_state state_of(const struct slot *slot)
 	}
 }
 
-/* By its place: what is written into a spare slot that is taken is not looked at. */
-static enum pp_lane lane_of(const struct pp_pool *pool, const struct slot *slot)
-{
-	return slot_id(pool, slot) < pool->lanes[PP_WRITE - PP_READ].count ? PP_WRITE : PP_READ;
-}
-
 void slot_describe(struct pp_pool *pool, struct slot *slot, struct pp_connection *ret)
 {
 	uint64_t now = clock_coarse_ms();
 
 	*ret = (struct pp_connection){
-		.lane = lane_of(pool, slot),
+		.lane = slot->connection.lane,
 		.state = state_of(slot),
 		.id = slot_id(pool, slot),
 		.uses = get(&slot->acquires),

@@ -15,8 +15,8 @@
  * before and after, writes run.json, latency.hlog, memory.csv and events.jsonl, and returns the
  * exit code: 0 PASS, 1 FAIL, 2 bad usage, 3 UNTRUSTWORTHY, 4 could not run.
  *
- * Threads    All functions but harness_event(), harness_fail() and harness_step() are for the
- * body's own thread. Ownership  Strings are copied.
+ * Threads    The body's own; harness_event(), harness_fail() and harness_step(): any.
+ * Ownership  Strings are copied.
  */
 /* SPDX-License-Identifier: MIT */
 #ifndef POOLPROOF_HARNESS_RUN_H
