@@ -195,6 +195,8 @@ static void line_of_pool(struct harness_run *run, const char *path, uint64_t see
 	for (unsigned lane = 0; lane < 2; lane++)
 		grants_judge(run, lane, OVERTAKE_MS * UINT64_C(1000000),
 		             1 + waiters + NEWCOMERS + 2, &v);
+	if (pp_points_set != NULL && v.waits == 0)
+		harness_distrust(run, "nobody came to stand in the line: it was not judged");
 	judge_fairness(&w);
 	numbers(run, &v);
 }

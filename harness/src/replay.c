@@ -79,9 +79,12 @@ static char *copy(const char *text)
 	return word;
 }
 
+/* Shortened, too, as argp takes it ("--cas NAME"); what is ambiguous ends before this matters. */
 static bool names_case(const char *word)
 {
-	return strcmp(word, "--case") == 0 || strncmp(word, "--case=", 7) == 0;
+	size_t length = strcspn(word, "=");
+
+	return length > 2 && length <= 6 && strncmp(word, "--case", length) == 0;
 }
 
 /* The recorded words and then this command line's own, of which the last one counts. */

@@ -178,10 +178,9 @@ static void text_write(const struct harness_run *run, const char *text)
 		fprintf(stderr, "  ... all of it in %s\n", path);
 }
 
-static void thread_write(FILE *to, const struct harness_run *run, pid_t child, pid_t thread,
+static void thread_write(FILE *to, struct shared *from, pid_t child, pid_t thread,
                          uint64_t limit_ns)
 {
-	struct shared *from = run->shared;
 	char path[64], name[32] = "?\n";
 	FILE *comm;
 
@@ -203,30 +202,88 @@ static void thread_write(FILE *to, const struct harness_run *run, pid_t child, p
 	frames_write(to, from);
 }
 
-void stacks_of_threads(const struct harness_run *run, pid_t child)
+/* All of them within four seconds, one that is silent at most half a one. NULL: no memory. */
+static char *threads_text(struct shared *from, pid_t process)
 {
-	/* All of them within four seconds, one that is silent at most half a one. */
 	uint64_t limit = now_ns() + 4000000000;
 	char path[64], *text = NULL;
 	size_t size;
 	FILE *to = open_memstream(&text, &size);
 	DIR *tasks;
 
-	snprintf(path, sizeof path, "/proc/%d/task", (int)child);
+	snprintf(path, sizeof path, "/proc/%d/task", (int)process);
 	tasks = opendir(path);
 	for (struct dirent *e; to != NULL && tasks != NULL && (e = readdir(tasks)) != NULL;) {
 		uint64_t soon = now_ns() + 500000000;
 
-		if (e->d_name[0] != '.')
-			thread_write(to, run, child, atoi(e->d_name), soon < limit ? soon : limit);
+		/* Whoever asks is none of those that hang. */
+		if (e->d_name[0] != '.' && atoi(e->d_name) != (int)syscall(SYS_gettid))
+			thread_write(to, from, process, atoi(e->d_name),
+			             soon < limit ? soon : limit);
 	}
 	if (tasks != NULL)
 		closedir(tasks);
 	if (to == NULL)
-		return;
+		return NULL;
 	fclose(to);
-	text_write(run, text);
+	return text;
+}
+
+void stacks_of_threads(const struct harness_run *run, pid_t child)
+{
+	char *text = threads_text(run->shared, child);
+
+	if (text != NULL)
+		text_write(run, text);
 	free(text);
+}
+
+/* --- Of a process that helps a run -------------------------------------------------------- */
+
+static void tell_of_myself(struct shared *mine, const struct harness_helper *helper)
+{
+	struct harness_gauges gauges = { 0 };
+	char *text = threads_text(mine, getpid());
+
+	fprintf(stderr, "%s %d hangs:\n%s", helper->name, (int)getpid(), text != NULL ? text : "");
+	free(text);
+	if (*helper->state == NULL)
+		return;
+	helper->target->gauges(*helper->state, &gauges);
+	fprintf(stderr, "%s %d: its target has %u connections, %u lent, %u waiters\n", helper->name,
+	        (int)getpid(), gauges.connections, gauges.leased, gauges.waiting);
+}
+
+static void *tell_when_asked(void *context)
+{
+	sigset_t asked;
+	int number;
+
+	sigemptyset(&asked);
+	sigaddset(&asked, HARNESS_HELPER_SIGNAL);
+	while (sigwait(&asked, &number) == 0)
+		tell_of_myself(shared, context);
+	return NULL;
+}
+
+bool harness_helper_tells(const struct harness_helper *helper)
+{
+	struct sigaction act = { .sa_handler = on_ask, .sa_flags = SA_RESTART };
+	void *frames[4];
+	pthread_t thread;
+	sigset_t asked;
+
+	shared = pages_take(sizeof *shared);
+	if (shared == NULL)
+		return false;
+	backtrace(frames, 4);
+	sigaction(ASK_SIGNAL, &act, NULL);
+	sigemptyset(&asked);
+	sigaddset(&asked, HARNESS_HELPER_SIGNAL);
+	/* Of all threads that come later, too: the one that waits for it gets it. */
+	pthread_sigmask(SIG_BLOCK, &asked, NULL);
+	return pthread_create(&thread, NULL, tell_when_asked, (void *)(uintptr_t)helper) == 0 &&
+	       pthread_detach(thread) == 0;
 }
 
 void stacks_of_crash(const struct harness_run *run)

@@ -129,12 +129,14 @@ TEST(replay, can_be_of_one_case)
 	CLEANUP(outcome_done)
 	struct outcome one = scenario_run(&s, nothing, "--seed", "1", "--case", "case 1", NULL);
 	CLEANUP(outcome_done) struct outcome narrowed = replay(&s, &all, "--case=case 1");
+	CLEANUP(outcome_done) struct outcome shortened = replay(&s, &all, "--cas=case 1");
 	CLEANUP(outcome_done) struct outcome same = replay(&s, &one, NULL);
 
 	planted.events = true;
 	CLEANUP(outcome_done) struct outcome other = replay(&s, &one, NULL);
 
 	CHECK_INT(narrowed.code, ==, 0);
+	CHECK_INT(shortened.code, ==, 0);
 	CHECK_INT(outcome_number(&narrowed, "cases_count"), ==, 1);
 	CHECK_INT(same.code, ==, 0);
 	CHECK_INT(other.code, ==, 1);

@@ -5,8 +5,10 @@
 #include <poolproof/harness/case.h>
 
 #include <argp.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const struct fake nothing;
@@ -196,6 +198,64 @@ TEST(run, says_what_a_target_was_like_that_is_shown)
 	CHECK_INT(o.code, ==, 1);
 	CHECK_CONTAINS(o.reasons, " s in a case; ");
 	CHECK_CONTAINS(o.reasons, "; the target had 3 connections, 2 lent, 0 waiters\n");
+}
+
+static __attribute__((noinline)) void *pause_for_ever(void *context)
+{
+	sem_post(context);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+/* A process of the scenario's own, two of whose threads hang. */
+static __attribute__((noinline)) _Noreturn void help_and_hang(int error)
+{
+	static struct harness_helper helper = { .name = "helper", .target = &fake_target };
+	static struct harness_target_options options;
+	static void *state;
+	struct harness_failure f;
+	pthread_t thread;
+	sem_t there;
+
+	dup2(error, STDERR_FILENO);
+	helper.state = &state;
+	sem_init(&there, 0, 0);
+	if (!fake_target.open(&options, &state, &f) || !harness_helper_tells(&helper) ||
+	    pthread_create(&thread, NULL, pause_for_ever, &there) != 0)
+		_exit(1);
+	sem_wait(&there);
+	kill(getpid(), HARNESS_HELPER_SIGNAL);
+	_exit(pause_for_ever(&there) != NULL);
+}
+
+TEST(helpers, tell_where_they_hang_when_they_are_asked)
+{
+	char text[16384] = "";
+	size_t size = 0;
+	ssize_t got = 1;
+	int pipes[2];
+	pid_t child;
+	unsigned stuck = 0;
+
+	CHECK(pipe(pipes) == 0);
+	child = fork();
+	if (child == 0)
+		help_and_hang(pipes[1]);
+	close(pipes[1]);
+	while (got > 0 && strstr(text, "waiters\n") == NULL) {
+		got = read(pipes[0], text + size, sizeof text - 1 - size);
+		size += got > 0 ? (size_t)got : 0;
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	close(pipes[0]);
+	CHECK_CONTAINS(text, " hangs:\nthread ");
+	CHECK_CONTAINS(text, "help_and_hang");
+	for (const char *at = text; (at = strstr(at, "pause_for_ever")) != NULL; at++)
+		stuck++;
+	CHECK_INT(stuck, >=, 1); /* Who has asked may still be on his way there. */
+	CHECK_CONTAINS(text, ": its target has 3 connections, 2 lent, 0 waiters\n");
 }
 
 TEST(run, counts_errors_and_leaves_them_to_the_gate)

@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 enum { ARGUMENTS_MAX = 64, TEXT_MAX = PATH_MAX + 128, BYTES_MAX = 1500 };
+/* Three seconds, times the slowness: it tells where it hangs before this process is said to. */
+enum { QUIET_LATENESSES = 6 };
 enum { SESSION_WRITES = 24 }; /* Of a thread, between an open and a close. */
 
 /* As an option's value. The database is last: it may hold anything. */
@@ -160,6 +162,7 @@ static bool session(struct victim *v, struct writer *writers, const struct victi
 	for (unsigned t = 0; t < o->threads; t++)
 		pthread_join(writers[t].id, NULL);
 	v->target->close(v->state, &residue);
+	v->state = NULL;
 	return true;
 }
 
@@ -186,6 +189,7 @@ int victim_main(const char *text, const struct harness_target *target,
 	static struct writer writers[HARNESS_ACK_THREADS];
 	static struct victim v;
 	static struct harness_fault fault;
+	static struct harness_helper helper = { .name = "victim", .state = &v.state };
 	char path[PATH_MAX];
 	const char *lacking;
 
@@ -195,9 +199,10 @@ int victim_main(const char *text, const struct harness_target *target,
 		fprintf(stderr, "victim: --victim %s: is no plan; kill starts it itself\n", text);
 		return 2;
 	}
+	helper.target = target;
 	acks_path(&v.plan, path);
 	v.acks = harness_acks_new(path);
-	lacking = set_up(&v, manner);
+	lacking = harness_helper_tells(&helper) ? set_up(&v, manner) : "memory, or a thread";
 	if (lacking != NULL) {
 		fprintf(stderr, "victim: lacks %s\n", lacking);
 		return 1;
@@ -266,14 +271,21 @@ pid_t victim_start(struct harness_run *run, char *const arguments[], const struc
 enum victim_end victim_wait(struct harness_run *run, pid_t child, const struct harness_acks *acks,
                             unsigned writes)
 {
+	uint64_t since = harness_now_ns();
 	unsigned ended = 0, before = 0;
-	bool killed = false;
+	bool killed = false, asked = false;
 	int status = 0;
 
 	while (waitpid(child, &status, killed ? 0 : WNOHANG) == 0) {
 		ended = atomic_load(&acks->ended);
-		if (ended != before)
+		if (ended != before) {
 			harness_step(run);
+			since = harness_now_ns();
+		} else if (!asked &&
+		           harness_now_ns() - since > QUIET_LATENESSES * harness_lateness_ns()) {
+			kill(child, HARNESS_HELPER_SIGNAL);
+			asked = true;
+		}
 		before = ended;
 		killed = ended >= writes;
 		if (killed)

@@ -98,6 +98,18 @@ void harness_target_show(struct harness_run *run, void *target_state);
 void harness_copy_database(struct harness_run *run, const char *source, char *ret_path,
                            size_t path_size);
 
+/* A process of the scenario's own that helps a run (it is killed, say) is not watched. Whoever
+ * waits for it asks it by this signal, when nothing goes on any more: then it writes every thread's
+ * stack, and what its target is like, to standard error. Before it has other threads; helper lives
+ * as long as the process. false: no memory. */
+enum { HARNESS_HELPER_SIGNAL = 41 };
+struct harness_helper {
+	const char *name;
+	const struct harness_target *target;
+	void *const *state; /* The target's; of NULL nothing is told. */
+};
+bool harness_helper_tells(const struct harness_helper *helper);
+
 /* An invariant does not hold, in words: the verdict is FAIL. Any thread. */
 void harness_fail(struct harness_run *run, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
