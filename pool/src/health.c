@@ -209,12 +209,34 @@ enum pp_status health_before_open(struct pp_pool *pool, struct pp_error *error)
 	return pool->identity.memdb ? PP_OK : look(pool, NULL, false, error);
 }
 
+/* It may have been replaced just before it was opened, and even be back: SQLite knows what it has.
+ * The WAL and its index are not touched before the first statement. */
+static enum pp_status look_opened(struct pp_pool *pool, sqlite3 *db, struct pp_error *error)
+{
+	enum pp_status status = health_before_open(pool, error);
+	int moved = 0;
+
+	sqlite3_file_control(db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+	if (status == PP_OK && moved != 0)
+		status = error_code(error_set(error, PP_SQLITE, "open",
+		                              "%.160s: another file was there for a moment",
+		                              pool->path),
+		                    error, SQLITE_CANTOPEN, 0);
+	return status;
+}
+
 /* Where open() fails for a moment (no descriptor, say) SQLite tries again for reading only, and the
  * connection would refuse every write for as long as it lives. */
 enum pp_status health_after_open(struct pp_pool *pool, sqlite3 *db, struct pp_error *error)
 {
-	if (pool->identity.memdb || sqlite3_db_readonly(db, "main") != 1 ||
-	    access(pool->path, W_OK) != 0)
+	enum pp_status status;
+
+	if (pool->identity.memdb)
+		return PP_OK;
+	status = look_opened(pool, db, error);
+	if (status != PP_OK)
+		return status;
+	if (sqlite3_db_readonly(db, "main") != 1 || access(pool->path, W_OK) != 0)
 		return PP_OK;
 	return error_code(error_set(error, PP_SQLITE, "open",
 	                            "%.160s: may be written, but could be opened for reading only; "

@@ -663,7 +663,8 @@ bool health_looked(const struct pp_pool *pool);
 /* The same before a connection is opened: SQLite would open whatever is at the path now, beside
  * connections that have another file and its WAL open. */
 enum pp_status health_before_open(struct pp_pool *pool, struct pp_error *reterr_error);
-/* It may write, where the file may be written. */
+/* It has the pool's file and no other one, and may write where that may be written. Before anything
+ * is done on it. */
 enum pp_status health_after_open(struct pp_pool *pool, sqlite3 *db, struct pp_error *reterr_error);
 /* Before the last connections are closed; the caller holds all slots. When the file at the path is
  * another one, they leave what is there alone but for the WAL of the old one. */

@@ -3,6 +3,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "changes.h"
 
+#include <dlfcn.h>
+#include <fcntl.h>
+
 static const struct {
 	void (*change)(const struct fixture *f);
 	const char *words;
@@ -192,6 +195,61 @@ TEST(health, wal_deleted_under_who_waits_for_the_whole_pool_is_noticed)
 	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_NO_WAIT, &lease, NULL), ==, PP_FILE_CHANGED);
 	check_tripped(f.pool, &diary, "robbed of its WAL");
 	must(pp_reopen(f.pool, PP_NO_WAIT, NULL), NULL);
+}
+
+/* Another file is at the path while SQLite opens it, and perhaps only then. */
+static const char *swapped, *swapped_with;
+static bool swapped_back;
+
+static void swap(void)
+{
+	CHECK_INT(renameat2(AT_FDCWD, swapped, AT_FDCWD, swapped_with, RENAME_EXCHANGE), ==, 0);
+}
+
+int sqlite3_open_v2(const char *path, sqlite3 **ret_db, int flags, const char *vfs)
+{
+	int (*real)(const char *, sqlite3 **, int, const char *);
+	bool is_it = swapped != NULL && strcmp(path, swapped) == 0;
+	int rc;
+
+	*(void **)&real = dlsym(RTLD_NEXT, "sqlite3_open_v2");
+	if (is_it)
+		swap();
+	rc = real(path, ret_db, flags, vfs);
+	if (is_it && swapped_back)
+		swap();
+	return rc;
+}
+
+/* It had been looked at just before. */
+TEST_ROWS(health, connection_to_a_file_that_came_in_between_is_not_kept, 2)
+{
+	struct diary diary = { 0 };
+	CLEANUP(fixture_close)
+	struct fixture f = manual((struct pp_config){ .readers = 1 }, &diary);
+	struct pp_lease lease = { 0 };
+	struct pp_error error = { 0 };
+	char other[128];
+
+	acquire(f.pool, PP_READ, &lease);
+	sql(lease.db, "PRAGMA cache_size=7"); /* Has it closed. */
+	pp_release(&lease);
+	beside(&f, "b.db", other, sizeof other);
+	make_other(other, false);
+	swapped = f.path;
+	swapped_with = other;
+	swapped_back = row == 1;
+	CHECK_INT(pp_acquire(f.pool, PP_READ, PP_NO_WAIT, &lease, &error), ==,
+	          row == 0 ? PP_FILE_CHANGED : PP_SQLITE);
+	swapped = NULL;
+	CHECK_CONTAINS(error.message, row == 0 ? "replaced" : "another file was there");
+	if (row == 0) {
+		check_tripped(f.pool, &diary, "replaced");
+		return;
+	}
+	acquire(f.pool, PP_READ, &lease);
+	CHECK_INT(number(lease.db, "SELECT count(*) FROM t"), ==, 0);
+	pp_release(&lease);
 }
 
 /* --- How long it is -------------------------------------------------------------------------- */

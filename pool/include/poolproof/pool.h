@@ -463,7 +463,8 @@ PP_API enum pp_status pp_rollback(struct pp_lease *lease, struct pp_error *reter
 /* Zeroed, or NULL in its place: a write, the pool's timeout, ten attempts. */
 struct pp_transaction {
 	enum pp_lane lane;           /* Default PP_WRITE. */
-	struct pp_deadline deadline; /* For everything together: waiting, working, attempts. */
+	struct pp_deadline deadline; /* For everything together: waiting, working, attempts; so
+	                              * PP_NO_WAIT leaves no time to write anything. */
 	unsigned attempts_max;       /* 1..1000. Default 10. When memory is short at most 2. */
 	size_t bytes_max;            /* Bytes the connection may take from begin to commit; the
 	                              * transaction that wants more fails alone with PP_NOMEM.
@@ -551,8 +552,9 @@ PP_API enum pp_status pp_keep(struct pp_pool *pool, uint64_t *ret_due_ms);
 /*
  * Change readers_min and readers (their ranges as in struct pp_config; 0: as it is) while the pool
  * is used. Connections above the new number are closed when they come back. Any thread.
- * Fails with PP_INVALID, PP_CLOSED, PP_FORKED, and with PP_SQLITE or PP_NOMEM when a connection of
- * readers_min could not be opened; the new numbers hold all the same.
+ * Fails with PP_INVALID, PP_CLOSED, PP_FORKED, and when a connection of readers_min could not be
+ * opened with PP_SQLITE, PP_NOMEM, PP_FILE_CHANGED, or PP_LEASED (too many are in quarantine); the
+ * new numbers hold all the same.
  */
 PP_API enum pp_status pp_resize(struct pp_pool *pool, unsigned readers_min, unsigned readers,
                                 struct pp_error *reterr_error);
