@@ -271,7 +271,7 @@ gate-again:
 	done; echo "again: nine scenarios repeated"
 
 # Two processes side by side, on whatever processors there are. SWEEP is what differs.
-SWEEP = timeout $(1) $(PP) run $(2) --quiet --seed $(GATE_SEED) --dir $(GATE)/runs/$(3) $(4) || \
+SWEEP = timeout -k 10 $(1) $(PP) run $(2) --quiet --seed $(GATE_SEED) --dir $(GATE)/runs/$(3) $(4) || \
 	echo "$(3): exit code $$?"
 gate-sweeps:
 	@{ $(call SWEEP,300,oom_sweep,oom-1,--stride $(SWEEP_STRIDE) --part 1/2); } & \
@@ -281,7 +281,7 @@ gate-sweeps:
 	{ $(call SWEEP,1200,io_sweep,io-memcheck,--under memcheck --stride $(MEMCHECK_STRIDE)); } & wait
 
 gate-leaks:
-	@timeout 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
+	@timeout -k 10 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
 		--records 500 --seed $(GATE_SEED) --dir $(GATE)/runs/leaks || echo "leaks: exit code $$?"
 
 # Fresh counters, every test program and a little of the scenarios; what fails is said in the run's
@@ -289,7 +289,7 @@ gate-leaks:
 gate-coverage:
 	@find $(BUILD)/coverage -name '*.gcda' -delete
 	@failed=; for t in pool harness reports; do \
-		timeout 200 $(BUILD)/coverage/$$t-tests >$(GATE)/$$t-tests.log 2>&1 || failed="$$failed $$t-tests"; \
+		timeout -k 10 200 $(BUILD)/coverage/$$t-tests >$(GATE)/$$t-tests.log 2>&1 || failed="$$failed $$t-tests"; \
 		tail -n 1 $(GATE)/$$t-tests.log; \
 	done; \
 	for s in "concurrent_load --threads 4 --operations 500 --records 500" \
@@ -297,7 +297,7 @@ gate-coverage:
 		"kill --kills 20" "recovery --times 1" "shutdown --rounds 10" "power_loss --states 500" \
 		"oom_sweep --stride 201" "io_sweep --stride 201" "exhaustion --rounds 1"; do \
 		of=$(GATE)/coverage-$$(echo $${s%% *} | tr -d ' '); rm -rf $$of; \
-		timeout 100 $(BUILD)/coverage/poolproof run $$s --seed $(GATE_SEED) --dir $$of >$$of.log 2>&1; \
+		timeout -k 10 100 $(BUILD)/coverage/poolproof run $$s --seed $(GATE_SEED) --dir $$of >$$of.log 2>&1; \
 		case $$? in 0|3) ;; *) failed="$$failed $${s%% *}"; mv $$of.log $$of-failed.log;; esac; \
 	done; \
 	gcovr --root . --object-directory $(BUILD)/coverage --exclude '.*/test/' --json \
