@@ -42,7 +42,7 @@ static const struct argp_option options[] = {
 	{ "rate", KEY_RATE, "N", 0, "Open loop: N operations a second in all", 1 },
 	{ "poisson", KEY_POISSON, NULL, 0, "Open loop with random gaps", 1 },
 	{ "readers", KEY_READERS, "N", 0, "Read connections, 1..64 (default 4)", 2 },
-	{ "timeout-ms", KEY_TIMEOUT, "N", 0, "Patience of a borrower (default 5000)", 2 },
+	{ "timeout-ms", KEY_TIMEOUT, "N", 0, "Patience of a borrower (default 3000)", 2 },
 	{ "synchronous", KEY_SYNCHRONOUS, "WORD", 0, "FULL (default) or NORMAL", 2 },
 	{ "journal", KEY_JOURNAL, "WORD", 0, "WAL (default) or DELETE", 2 },
 	{ "target", KEY_TARGET, "NAME", 0, "What to drive: one of --list-targets, or ./FILE.so",

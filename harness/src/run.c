@@ -40,7 +40,7 @@ static void run_init(struct harness_run *run, const struct harness_scenario *sce
 		.threads = 8,
 		.seconds = 10,
 		.readers = 4,
-		.timeout_ms = 5000,
+		.timeout_ms = 3000,
 		.synchronous = "FULL",
 		.journal_mode = "WAL",
 	};
