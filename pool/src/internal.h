@@ -504,6 +504,10 @@ void line_give_back(struct pp_pool *pool, struct slot *slot, enum slot_state sta
 void line_serve(struct pp_pool *pool, enum pp_lane lane);
 /* How long the head of a lane's waiters has waited; 0: nobody waits. */
 uint64_t line_head_wait_ns(struct pp_pool *pool, enum pp_lane lane);
+/* circle.c, with both lines locked: a thread that waits for one of a lane, or for all of it, would
+ * wait for itself. */
+bool waiting_is_hopeless(const struct pp_pool *pool, enum pp_lane lane, int thread);
+bool holding_is_hopeless(const struct pp_pool *pool, enum pp_lane lane, int thread);
 /* Wake who waits with this token, or (NULL) everybody, to look again. */
 void line_wake(struct line *line, const struct pp_token *token);
 /* Let nobody in, wake everybody, take every slot out; returns how many were still lent when the
