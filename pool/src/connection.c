@@ -331,8 +331,15 @@ static const char *synchronous_sql(const struct pp_pool *pool)
 	return pool->gated ? "PRAGMA synchronous=EXTRA" : "PRAGMA synchronous=FULL";
 }
 
+/* It is lent to nobody: it keeps the file and its WAL open, looks at them and copies the WAL. */
+static bool is_anchor(const struct connection *c)
+{
+	return c == &c->pool->anchor;
+}
+
 /* First on_open: a key or a page size must be set before the file is looked at. Then a look at it:
- * SQLite opens anything. */
+ * SQLite opens anything. While the pool is opened the writer sets the mode; for the anchor, which
+ * has no other use for the schema, reading it would cost as much as the rest of its opening. */
 static enum pp_status configure(struct connection *c, struct pp_error *error)
 {
 	enum pp_status status = call_on_open(c, error);
@@ -341,6 +348,8 @@ static enum pp_status configure(struct connection *c, struct pp_error *error)
 		status = run(c, "PRAGMA schema_version", error);
 	if (status == PP_OK)
 		status = cache_fit(c, error);
+	if (is_anchor(c) && !c->pool->filled)
+		return status;
 	if (status == PP_OK && c->lane == PP_WRITE)
 		status = set_journal(c, error);
 	if (status == PP_OK)
@@ -442,7 +451,7 @@ enum pp_status connection_open(struct connection *c, struct pp_deadline until,
 	statements_init(&c->statements, c->pool->config.statements_max,
 	                c->pool->config.statements_bytes_max);
 	rc = handle_open(c, account);
-	if (c != &c->pool->anchor)
+	if (!is_anchor(c))
 		count(&c->pool->counters.opened);
 	if (rc != SQLITE_OK) {
 		status = error_sqlite(error, c->db, rc, "open", NULL);
@@ -461,7 +470,8 @@ enum pp_status connection_open(struct connection *c, struct pp_deadline until,
 	/* First the authorizer: setting it expires what is prepared, and ROLLBACK would be prepared
 	 * again when it is needed, out of memory. */
 	sqlite3_set_authorizer(c->db, authorize, c);
-	status = prepare_own(c, error);
+	if (!is_anchor(c))
+		status = prepare_own(c, error);
 	if (status != PP_OK)
 		goto fail;
 	handle_note(c);
@@ -516,7 +526,7 @@ bool connection_close(struct connection *c)
 	left = account_close(atomic_load(&c->account));
 	atomic_store(&c->account, NULL);
 	forget(c);
-	if (c != &c->pool->anchor)
+	if (!is_anchor(c))
 		count(&c->pool->counters.closed);
 	return left == 0 && closed;
 }
