@@ -21,7 +21,7 @@ FLAGS.instrumented := -O2 -g3 -DPP_JEMALLOC -DPP_INSTRUMENTED
 FLAGS.coverage     := -O0 -g --coverage -fprofile-update=atomic -fprofile-abs-path -DPP_INSTRUMENTED -DPP_COVERAGE
 FLAGS.asan         := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DPP_INSTRUMENTED
 FLAGS.tsan         := -O1 -g -fsanitize=thread -DPP_INSTRUMENTED
-FLAGS.valgrind     := -O1 -g -DPP_INSTRUMENTED
+FLAGS.valgrind     := -O2 -g -DPP_INSTRUMENTED
 
 LIBS.instrumented  := -ljemalloc
 
@@ -270,14 +270,17 @@ gate-again:
 			echo "again: $${s%% *} did something else with the same seed"; \
 	done; echo "again: nine scenarios repeated"
 
-# Two processes side by side, on whatever processors there are. SWEEP is what differs.
+# Two processes side by side, on whatever processors there are. SWEEP is what differs. Under memcheck
+# runs are short: what a few of them have freed is enough to find its use afterwards.
+SWEEP_VALGRIND_OPTS := --freelist-vol=2000000 --keep-stacktraces=alloc
 SWEEP = timeout -k 10 $(1) $(PP) run $(2) --quiet --seed $(GATE_SEED) --dir $(GATE)/runs/$(3) $(4) || \
 	echo "$(3): exit code $$?"
 gate-sweeps:
 	@{ $(call SWEEP,300,oom_sweep,oom-1,--stride $(SWEEP_STRIDE) --part 1/2); } & \
 	{ $(call SWEEP,300,oom_sweep,oom-2,--stride $(SWEEP_STRIDE) --part 2/2); \
 	  $(call SWEEP,300,io_sweep,io,--stride $(SWEEP_STRIDE)); } & wait
-	@{ $(call SWEEP,1200,oom_sweep,oom-memcheck,--under memcheck --stride $(MEMCHECK_STRIDE)); } & \
+	@export VALGRIND_OPTS='$(SWEEP_VALGRIND_OPTS)'; \
+	{ $(call SWEEP,1200,oom_sweep,oom-memcheck,--under memcheck --stride $(MEMCHECK_STRIDE)); } & \
 	{ $(call SWEEP,1200,io_sweep,io-memcheck,--under memcheck --stride $(MEMCHECK_STRIDE)); } & wait
 
 gate-leaks:

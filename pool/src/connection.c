@@ -337,8 +337,15 @@ static const char *synchronous_sql(const struct pp_pool *pool)
 	return pool->gated ? "PRAGMA synchronous=EXTRA" : "PRAGMA synchronous=FULL";
 }
 
+/* It is lent to nobody: it keeps the file and its WAL open, looks at them and copies the WAL. */
+static bool is_anchor(const struct connection *c)
+{
+	return c == &c->pool->anchor;
+}
+
 /* First on_open: a key or a page size must be set before the file is looked at. Then a look at it:
- * SQLite opens anything. */
+ * SQLite opens anything. While the pool is opened the writer has just set the mode, for the anchor
+ * too. */
 static enum pp_status configure(struct connection *c, struct pp_error *error)
 {
 	enum pp_status status = call_on_open(c, error);
@@ -347,7 +354,7 @@ static enum pp_status configure(struct connection *c, struct pp_error *error)
 		status = run(c, "PRAGMA schema_version", error);
 	if (status == PP_OK)
 		status = cache_fit(c, error);
-	if (status == PP_OK && c->lane == PP_WRITE)
+	if (status == PP_OK && c->lane == PP_WRITE && !(is_anchor(c) && !c->pool->filled))
 		status = set_journal(c, error);
 	if (status == PP_OK)
 		status = run(c, synchronous_sql(c->pool), error);
@@ -448,7 +455,7 @@ enum pp_status connection_open(struct connection *c, struct pp_deadline until,
 	statements_init(&c->statements, c->pool->config.statements_max,
 	                c->pool->config.statements_bytes_max);
 	rc = handle_open(c, account);
-	if (c != &c->pool->anchor)
+	if (!is_anchor(c))
 		count(&c->pool->counters.opened);
 	if (rc != SQLITE_OK) {
 		status = error_sqlite(error, c->db, rc, "open", NULL);
@@ -467,7 +474,8 @@ enum pp_status connection_open(struct connection *c, struct pp_deadline until,
 	/* First the authorizer: setting it expires what is prepared, and ROLLBACK would be prepared
 	 * again when it is needed, out of memory. */
 	sqlite3_set_authorizer(c->db, authorize, c);
-	status = prepare_own(c, error);
+	if (!is_anchor(c))
+		status = prepare_own(c, error);
 	if (status != PP_OK)
 		goto fail;
 	handle_note(c);
@@ -522,7 +530,7 @@ bool connection_close(struct connection *c)
 	left = account_close(atomic_load(&c->account));
 	atomic_store(&c->account, NULL);
 	forget(c);
-	if (c != &c->pool->anchor)
+	if (!is_anchor(c))
 		count(&c->pool->counters.closed);
 	return left == 0 && closed;
 }

@@ -1,6 +1,7 @@
 /* Opening, closing, and the registry. */
 /* SPDX-License-Identifier: MIT */
 #include "fixture.h"
+#include "internal.h"
 
 TEST(open, gives_connections_in_wal_mode_with_full_sync)
 {
@@ -193,8 +194,14 @@ TEST_ROWS(open, takes_what_is_at_the_edge_of_its_range, 2)
 	CHECK_INT(number(lease.db, "PRAGMA synchronous"), ==, row == 0 ? 2 : 1);
 }
 
+static int no_syncs(sqlite3 *db, void *context)
+{
+	(void)context;
+	return sqlite3_exec(db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
+}
+
 /* With a rollback journal a commit is durable when the journal's deletion is, for which FULL does
- * not wait. */
+ * not wait. Upkeep's own connection, which copies the WAL into the file, is told, too. */
 TEST_ROWS(open, has_commits_survive_a_power_loss, 4)
 {
 	static const struct {
@@ -208,9 +215,12 @@ TEST_ROWS(open, has_commits_survive_a_power_loss, 4)
 		{ PP_JOURNAL_DELETE, PP_SYNCHRONOUS_NORMAL, 1 },
 	};
 	CLEANUP(fixture_close)
-	struct fixture f = fixture_config((struct pp_config){
-		.readers = 1, .journal = rows[row].journal, .synchronous = rows[row].synchronous });
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1,
+	                                                      .journal = rows[row].journal,
+	                                                      .synchronous = rows[row].synchronous,
+	                                                      .on_open = no_syncs });
 
+	CHECK_INT(number(f.pool->anchor.db, "PRAGMA synchronous"), ==, rows[row].expected);
 	for (enum pp_lane lane = PP_READ; lane <= PP_WRITE; lane++) {
 		CLEANUP(pp_release) struct pp_lease lease = { 0 };
 

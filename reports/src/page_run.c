@@ -43,7 +43,7 @@ static void memory_chart(struct report_page *p, const struct report_run *run, co
 		                      &chart.series[chart.count]);
 	if (chart.count == 0)
 		return;
-	chart.about = report_print(p->arena, "%s over %.4g seconds, sampled ten times a second",
+	chart.about = report_print(p->arena, "%s over %.4g seconds, sampled at least once a second",
 	                           title, chart.series[0].x[chart.series[0].count - 1]);
 	report_chart_write(p->arena, p->out, &chart);
 }

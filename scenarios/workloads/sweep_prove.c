@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FDS = 32, EXAMINE_EVERY = 8 };
+enum { FDS = 32 };
 
 static const char schema[] = "CREATE TABLE pair(n INTEGER, half INTEGER, UNIQUE(n, half))";
 
@@ -237,58 +237,6 @@ static void prove_it_closes(struct trial *t)
 	t->pool = NULL;
 }
 
-/* --- The file ----------------------------------------------------------------------------- */
-
-static int64_t number(sqlite3 *db, const char *sql, int64_t n)
-{
-	sqlite3_stmt *stmt = NULL;
-	int64_t result = -1;
-
-	if (sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK) {
-		sqlite3_bind_int64(stmt, 1, n);
-		if (sqlite3_step(stmt) == SQLITE_ROW)
-			result = sqlite3_column_int64(stmt, 0);
-	}
-	sqlite3_finalize(stmt);
-	return result;
-}
-
-static void examine_writes(struct trial *t, sqlite3 *db)
-{
-	for (unsigned n = 0; n < t->write_count; n++) {
-		int64_t rows = number(db, "SELECT count(*) FROM pair WHERE n = ?1", n);
-
-		if (rows != 0 && rows != 2)
-			trial_wrong(t, "write %u: %lld of its 2 rows are in the file (%s)", n,
-			            (long long)rows, sqlite3_errmsg(db));
-		else if (rows == 0 && t->fates[n] == TRIAL_THERE)
-			trial_wrong(t, "write %u was acknowledged and is lost", n);
-		else if (rows == 2 && t->fates[n] == TRIAL_UNDONE)
-			trial_wrong(t, "write %u was undone or failed, and is there", n);
-		t->sums.late += rows == 2 && t->fates[n] == TRIAL_EITHER;
-	}
-}
-
-static int is_ok(void *context, int count, char **values, char **names)
-{
-	(void)names;
-	*(bool *)context = count == 1 && values[0] != NULL && strcmp(values[0], "ok") == 0;
-	return 0;
-}
-
-static void examine(struct trial *t)
-{
-	bool sound = false;
-	sqlite3 *db;
-
-	if (sqlite3_open(t->path, &db) != SQLITE_OK ||
-	    sqlite3_exec(db, "PRAGMA integrity_check", is_ok, &sound, NULL) != SQLITE_OK || !sound)
-		trial_wrong(t, "the file is not sound: %s", sqlite3_errmsg(db));
-	else
-		examine_writes(t, db);
-	sqlite3_close(db);
-}
-
 void trial_prove(struct trial *t)
 {
 	bool closed = is_generic(t) ? t->worker.target_state == NULL : t->pool == NULL;
@@ -301,9 +249,7 @@ void trial_prove(struct trial *t)
 			prove_it_closes(t);
 		}
 	}
-	/* A file in which only the proof has written is much like the one before. */
-	if ((t->sequence->traits & SEQUENCE_MEMDB) == 0 &&
-	    (t->write_count > 1 || t->wrong > 0 || t->sums.runs % EXAMINE_EVERY == 0))
-		examine(t);
+	if ((t->sequence->traits & SEQUENCE_MEMDB) == 0)
+		trial_examine(t);
 	prove_nothing_left(t);
 }

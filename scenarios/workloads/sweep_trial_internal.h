@@ -1,4 +1,4 @@
-/* trial_internal.h - what sweep_trial.c and sweep_prove.c know of each other. */
+/* sweep_trial_internal.h - what the parts of a trial know of each other. */
 /* SPDX-License-Identifier: MIT */
 #ifndef SCENARIOS_WORKLOADS_TRIAL_INTERNAL_H
 #define SCENARIOS_WORKLOADS_TRIAL_INTERNAL_H
@@ -11,6 +11,10 @@ void trial_place(struct trial *t);
 bool trial_open(struct trial *t);
 /* Everything that must hold afterwards, and the close. */
 void trial_prove(struct trial *t);
+
+/* sweep_examine.c: the file is sound and has each write whole or not at all, as it was told.
+ * Everything is closed. */
+void trial_examine(struct trial *t);
 
 /* generic.c: the same for a target that is driven by its table. */
 bool generic_open(struct trial *t);
