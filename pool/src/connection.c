@@ -1,5 +1,5 @@
 /*
- * connection.c - one sqlite3 handle: opening it, proving it clean, closing it.
+ * connection.c - one sqlite3 handle: opening it, what SQLite calls back, closing it.
  *
  * To know before reading: what cannot be undone is seen by the authorizer when a statement is
  * prepared (temporary objects, ATTACH, pragmas) and kept as a mask; such a connection is closed and
@@ -7,14 +7,12 @@
  * Everything here is called by whoever holds the slot.
  */
 /* SPDX-License-Identifier: MIT */
-#include "handle.h"
+#include "internal.h"
 #include "point.h"
 #include "vfs.h"
 
 #include <stdio.h>
 #include <string.h>
-
-enum { DIRTY_TEMP = 1, DIRTY_ATTACH = 2, DIRTY_PRAGMA = 4, DIRTY_AUTHORIZER = 8 };
 
 enum {
 	BUSY_INTERVAL_NS = 1000000, /* Constant: a growing one starves whoever waited longest. */
@@ -42,8 +40,8 @@ static bool pragma_is_harmless(const char *name)
 	return false;
 }
 
-static int authorize(void *context, int action, const char *first, const char *second,
-                     const char *database, const char *trigger)
+int connection_authorize(void *context, int action, const char *first, const char *second,
+                         const char *database, const char *trigger)
 {
 	struct connection *c = context;
 
@@ -186,19 +184,8 @@ bool connection_watch(struct connection *c)
 	return sqlite3_rollback_hook(c->db, on_rollback, c) == c && ours;
 }
 
-/* What he set through the pool goes too: back to the configuration's. */
-static void take_callbacks_back(struct connection *c)
-{
-	const struct pp_config *config = &c->pool->config;
-
-	c->authorizer = config->authorizer;
-	c->authorizer_context = config->authorizer_context;
-	c->progress = config->progress;
-	c->progress_context = config->progress_context;
-}
-
 /* Whatever the borrower put there; cheap, so it is done without asking. */
-static void take_hooks_back(struct connection *c)
+void connection_hooks_reset(struct connection *c)
 {
 	connection_watch(c);
 	sqlite3_update_hook(c->db, NULL, NULL);
@@ -212,20 +199,6 @@ static void take_hooks_back(struct connection *c)
 	sqlite3_extended_result_codes(c->db, 1);
 }
 
-/* Whoever replaces the pool's authorizer could do what it would have seen. */
-__attribute__((noinline)) static void take_settings_back(struct connection *c, unsigned changed)
-{
-	if (changed & HANDLE_ROWID)
-		sqlite3_set_last_insert_rowid(c->db, 0);
-	if (changed & HANDLE_AUTHORIZER)
-		c->dirty |= DIRTY_AUTHORIZER;
-	if (!(changed & HANDLE_SETTINGS))
-		return;
-	take_hooks_back(c);
-	for (int id = 0; id < LIMITS; id++)
-		sqlite3_limit(c->db, id, c->limits[id]);
-}
-
 void connection_authorizer_set(struct connection *c, authorizer_fn *authorizer, void *context)
 {
 	bool back = authorizer == NULL;
@@ -234,7 +207,7 @@ void connection_authorizer_set(struct connection *c, authorizer_fn *authorizer, 
 	c->authorizer_context = back ? c->pool->config.authorizer_context : context;
 	c->dirty |= DIRTY_AUTHORIZER;
 	/* Has everything that is prepared asked again. */
-	sqlite3_set_authorizer(c->db, authorize, c);
+	sqlite3_set_authorizer(c->db, connection_authorize, c);
 }
 
 void connection_progress_set(struct connection *c, unsigned ops, int (*progress)(void *),
@@ -246,21 +219,6 @@ void connection_progress_set(struct connection *c, unsigned ops, int (*progress)
 	c->progress_context = back ? c->pool->config.progress_context : context;
 	sqlite3_progress_handler(c->db, back || ops > PROGRESS_OPS ? PROGRESS_OPS : (int)ops,
 	                         on_progress, c);
-}
-
-static sqlite3_stmt *newest_of_ours(const struct connection *c)
-{
-	return c->statements.newest != NULL ? c->statements.newest->stmt : c->rollback;
-}
-
-bool connection_has_foreign(const struct connection *c)
-{
-	return sqlite3_next_stmt(c->db, NULL) != newest_of_ours(c);
-}
-
-static bool in_transaction(const struct connection *c)
-{
-	return !sqlite3_get_autocommit(c->db) || sqlite3_txn_state(c->db, NULL) != SQLITE_TXN_NONE;
 }
 
 /* --- Opening ----------------------------------------------------------------------------- */
@@ -461,8 +419,8 @@ enum pp_status connection_open(struct connection *c, struct pp_deadline until,
 		status = error_sqlite(error, c->db, rc, "open", NULL);
 		goto fail;
 	}
-	take_callbacks_back(c);
-	take_hooks_back(c);
+	connection_callbacks_reset(c);
+	connection_hooks_reset(c);
 	status = health_after_open(c->pool, c->db, error);
 	if (status == PP_OK)
 		status = configure(c, error);
@@ -470,10 +428,10 @@ enum pp_status connection_open(struct connection *c, struct pp_deadline until,
 		goto fail;
 	for (int id = 0; id < LIMITS; id++)
 		c->limits[id] = sqlite3_limit(c->db, id, -1);
-	take_hooks_back(c); /* on_open may have set some. */
+	connection_hooks_reset(c); /* on_open may have set some. */
 	/* First the authorizer: setting it expires what is prepared, and ROLLBACK would be prepared
 	 * again when it is needed, out of memory. */
-	sqlite3_set_authorizer(c->db, authorize, c);
+	sqlite3_set_authorizer(c->db, connection_authorize, c);
 	if (!is_anchor(c))
 		status = prepare_own(c, error);
 	if (status != PP_OK)
@@ -533,158 +491,4 @@ bool connection_close(struct connection *c)
 	if (!is_anchor(c))
 		count(&c->pool->counters.closed);
 	return left == 0 && closed;
-}
-
-/* --- Proving it clean -------------------------------------------------------------------- */
-
-/* FTS and R-Tree write the names of their shadow tables so, and hardly anybody else does. */
-static bool is_ours_or_shadow(const struct connection *c, sqlite3_stmt *stmt)
-{
-	const char *text = sqlite3_sql(stmt);
-
-	if (stmt == c->begin || stmt == c->snapshot || stmt == c->commit || stmt == c->rollback)
-		return true;
-	for (const struct statement *e = c->statements.newest; e != NULL; e = e->older)
-		if (e->stmt == stmt)
-			return true;
-	return text != NULL &&
-	       (strstr(text, "'main'.") != NULL || strstr(text, "\"main\".") != NULL);
-}
-
-/* Statements that are not ours are reset, never finalized: their owner still has them. A blob's
- * hidden statement has no text and is left alone; its owner would read through a cursor that
- * is gone. BEGIN and ROLLBACK then take the write lock from whatever still runs. Returns whether
- * one was in the middle of something, and counts them. */
-static bool stop_foreign(struct connection *c, unsigned *ret_count)
-{
-	bool busy = false;
-
-	*ret_count = 0;
-	for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(c->db, s)) != NULL; ++*ret_count) {
-		busy |= sqlite3_stmt_busy(s) || !is_ours_or_shadow(c, s);
-		if (sqlite3_sql(s) != NULL)
-			sqlite3_reset(s);
-	}
-	*ret_count -= c->statements.count + OWN_STATEMENTS;
-	if (sqlite3_get_autocommit(c->db) && in_transaction(c))
-		sqlite3_exec(c->db, "BEGIN", NULL, NULL, NULL);
-	return busy;
-}
-
-/*
- * Virtual tables (FTS, R-Tree) keep statements of their own on the connection, and nothing tells
- * them from a borrower's. Idle ones are taken for theirs where the schema has virtual tables, up
- * to a number per table that none of SQLite's own reaches (FTS5 keeps about twenty).
- */
-static bool may_be_of_virtual_tables(struct connection *c, unsigned foreign)
-{
-	enum { STATEMENTS_PER_TABLE = 32 };
-	static const char sql[] = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND "
-				  "sql LIKE 'CREATE VIRTUAL TABLE%'";
-	sqlite3_stmt *stmt;
-	int64_t tables = 0;
-
-	/* When it cannot be asked there are none, and the connection is closed. */
-	if (statement_take(c, sql, &stmt, NULL) == PP_OK && sqlite3_step(stmt) == SQLITE_ROW)
-		tables = sqlite3_column_int64(stmt, 0);
-	statements_give_back(&c->statements);
-	return foreign <= tables * STATEMENTS_PER_TABLE;
-}
-
-static void roll_back(struct connection *c)
-{
-	sqlite3_step(c->rollback);
-	sqlite3_reset(c->rollback);
-}
-
-/* true: there is one that the connection cannot be kept with. */
-static bool settle_foreign(struct connection *c)
-{
-	unsigned foreign;
-	bool busy;
-
-	c->deadline_ns = 0; /* Giving back waits for no other process. */
-	busy = stop_foreign(c, &foreign);
-
-	if (!sqlite3_get_autocommit(c->db))
-		roll_back(c);
-	c->tolerates = !busy && may_be_of_virtual_tables(c, foreign);
-	return !c->tolerates;
-}
-
-/* Statements of its own that the last one left running would keep the transaction from ending. */
-static void reset_foreign(struct connection *c)
-{
-	for (sqlite3_stmt *s = NULL; (s = sqlite3_next_stmt(c->db, s)) != NULL;)
-		if (sqlite3_stmt_busy(s) && sqlite3_sql(s) != NULL)
-			sqlite3_reset(s);
-}
-
-bool connection_pass(struct connection *c)
-{
-	int last;
-	unsigned changed = handle_look(c, authorize, &last);
-	bool watched = !(changed & HANDLE_SETTINGS) || connection_watch(c);
-
-	take_callbacks_back(c);
-	if (changed != 0)
-		take_settings_back(c, changed);
-	if (c->statements.taken != NULL)
-		statements_give_back(&c->statements);
-	if (connection_has_foreign(c))
-		reset_foreign(c);
-	return watched;
-}
-
-static void book_dirt(struct connection *c, bool open, bool foreign)
-{
-	struct counters *counters = &c->pool->counters;
-
-	if (open)
-		count(&counters->dirty_transaction);
-	if (foreign)
-		count(&counters->dirty_statements);
-	if (c->dirty != 0)
-		count(&counters->dirty_settings);
-	if (open || foreign || c->dirty != 0)
-		count(&counters->dirty);
-}
-
-/* Something may be open, active, not ours, or not to be undone. last: the borrower's last error. */
-__attribute__((noinline)) static bool prove_closely(struct connection *c, int last)
-{
-	bool foreign = c->foreign || connection_has_foreign(c), open = in_transaction(c);
-
-	c->foreign = c->tolerates = false;
-	if (foreign)
-		foreign = settle_foreign(c);
-	if (!sqlite3_get_autocommit(c->db))
-		roll_back(c);
-	c->deadline_ns = UINT64_MAX;
-	book_dirt(c, open, foreign);
-	return !foreign && c->dirty == 0 && !in_transaction(c) && !c->discard &&
-	       pp_class_of(last) != PP_DISCARD_CONNECTION;
-}
-
-bool connection_prove(struct connection *c)
-{
-	int last; /* Before anything here changes it. */
-	unsigned changed = handle_look(c, authorize, &last);
-
-	c->lent = false; /* Nobody stops what mends it. */
-	c->token = NULL;
-	take_callbacks_back(c);
-	/* Before anything is rolled back: the borrower's hooks may be gone with the borrower. */
-	if (changed != 0)
-		take_settings_back(c, changed);
-	if (c->statements.taken != NULL)
-		statements_give_back(&c->statements);
-	c->depth = 0;
-	c->dead = false;
-	if (handle_is_at_rest(c, newest_of_ours(c)) && !c->foreign && c->dirty == 0 &&
-	    !c->discard && (last == SQLITE_OK || last == SQLITE_ROW || last == SQLITE_DONE)) {
-		c->deadline_ns = UINT64_MAX;
-		return true;
-	}
-	return prove_closely(c, last);
 }

@@ -77,10 +77,14 @@ struct statements {
 	atomic_uint_least64_t hits, misses, evictions, live, live_bytes;
 };
 
-/* --- connection.c: one sqlite3 handle ----------------------------------------------------- */
+/* --- connection.c, prove.c: one sqlite3 handle
+ * ----------------------------------------------------- */
 
 /* Compared at once. */
 typedef uint64_t handle_chunk __attribute__((vector_size(16)));
+
+/* What cannot be undone. */
+enum dirt { DIRTY_TEMP = 1, DIRTY_ATTACH = 2, DIRTY_PRAGMA = 4, DIRTY_AUTHORIZER = 8 };
 
 /* Why what runs on a connection was stopped. */
 enum stop { STOP_NOT, STOP_CANCELLED, STOP_DEADLINE, STOP_INTERRUPTED, STOP_CLOSED };
@@ -108,7 +112,7 @@ struct connection {
 	uint64_t rollbacks;          /* Counted by the rollback hook. */
 	uint64_t rollbacks_at_begin; /* When the outermost pp_begin() began. */
 
-	unsigned dirty; /* What the authorizer saw since the opening. */
+	unsigned dirty; /* What the authorizer saw since the opening: enum dirt. */
 	bool foreign;   /* A statement that is not ours was met in this lease. */
 	bool discard;   /* An error was met after which it is not kept. */
 	uint64_t salt;  /* In the names of its savepoints. */
@@ -166,6 +170,10 @@ extern void *sqlite3_preupdate_hook(sqlite3 *db,
                                     void (*hook)(void *, sqlite3 *, int, char const *, char const *,
                                                  sqlite3_int64, sqlite3_int64),
                                     void *context) __attribute__((weak));
+/* What each connection has for an authorizer; the users' are behind it. */
+authorizer_fn connection_authorize;
+/* Whatever a borrower put there: our hooks and handlers again. */
+void connection_hooks_reset(struct connection *connection);
 /* Install the hooks that tell who ends a transaction. false: others were there. */
 bool connection_watch(struct connection *connection);
 /* Within a transaction, from one borrower to the next: what is not the transaction is as at a
@@ -590,6 +598,17 @@ unsigned leases_held(void);
 enum pp_status slot_open(struct slot *slot, struct pp_deadline until,
                          struct pp_error *reterr_error);
 void slot_close(struct slot *slot, const char *why);
+
+/* What a borrower set through the pool goes too: back to the configuration's. */
+static inline void connection_callbacks_reset(struct connection *connection)
+{
+	const struct pp_config *config = &connection->pool->config;
+
+	connection->authorizer = config->authorizer;
+	connection->authorizer_context = config->authorizer_context;
+	connection->progress = config->progress;
+	connection->progress_context = config->progress_context;
+}
 
 /* --- size.c: which slots there are --------------------------------------------------------- */
 
