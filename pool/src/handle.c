@@ -258,8 +258,8 @@ static void chunks_make(struct handle_places *p, const struct trial *t)
 		memcpy(&p->masks[p->chunk_count++], t->watched + from, CHUNK);
 		at = from + CHUNK - 1;
 	}
-	while (p->chunk_count % HANDLE_CHUNKS_STEP != 0)
-		p->chunk_count++;
+	p->chunk_count =
+		(p->chunk_count + HANDLE_CHUNKS_STEP - 1) / HANDLE_CHUNKS_STEP * HANDLE_CHUNKS_STEP;
 }
 
 /* The scratch handle is opened as the pool's are, so it is made by the same code. */
