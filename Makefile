@@ -287,26 +287,31 @@ gate-leaks:
 	@timeout -k 10 150 $(PP) run concurrent_load --under memcheck --threads 4 --operations 5000 \
 		--records 500 --seed $(GATE_SEED) --dir $(GATE)/runs/leaks || echo "leaks: exit code $$?"
 
-# Fresh counters, every test program and a little of the scenarios; what fails is said in the run's
-# verdict, so that the page and the gate name it.
+# Fresh counters, every test program and a little of the scenarios, two at a time (profiles are merged
+# under a lock); what fails is said in the run's verdict, so that the page and the gate name it.
+COVERING = "concurrent_load --threads 4 --operations 500 --records 500" \
+	"concurrent_load --target raw --threads 4 --operations 500 --records 500" \
+	"kill --kills 20" "recovery --times 1" "shutdown --rounds 10" "power_loss --states 500" \
+	"oom_sweep --stride 201" "io_sweep --stride 201" "exhaustion --rounds 1"
 gate-coverage:
 	@find $(BUILD)/coverage -name '*.gcda' -delete
-	@failed=; for t in pool harness reports; do \
-		timeout -k 10 200 $(BUILD)/coverage/$$t-tests >$(GATE)/$$t-tests.log 2>&1 || failed="$$failed $$t-tests"; \
+	@rm -rf $(GATE)/coverage-* && : >$(GATE)/coverage-failed; \
+	tests() { for t in "$$@"; do \
+		timeout -k 10 200 $(BUILD)/coverage/$$t-tests >$(GATE)/$$t-tests.log 2>&1 || \
+			echo $$t-tests >>$(GATE)/coverage-failed; \
 		tail -n 1 $(GATE)/$$t-tests.log; \
-	done; \
-	for s in "concurrent_load --threads 4 --operations 500 --records 500" \
-		"concurrent_load --target raw --threads 4 --operations 500 --records 500" \
-		"kill --kills 20" "recovery --times 1" "shutdown --rounds 10" "power_loss --states 500" \
-		"oom_sweep --stride 201" "io_sweep --stride 201" "exhaustion --rounds 1"; do \
-		of=$(GATE)/coverage-$$(echo $${s%% *} | tr -d ' '); rm -rf $$of; \
+	done; }; \
+	scenarios() { for s in "$$@"; do \
+		of=$(GATE)/coverage-$${s%% *}; rm -rf $$of; \
 		timeout -k 10 100 $(BUILD)/coverage/poolproof run $$s --seed $(GATE_SEED) --dir $$of >$$of.log 2>&1; \
-		case $$? in 0|3) ;; *) failed="$$failed $${s%% *}"; mv $$of.log $$of-failed.log;; esac; \
-	done; \
+		case $$? in 0|3) ;; *) echo $${s%% *} >>$(GATE)/coverage-failed; mv $$of.log $$of-failed.log;; esac; \
+	done; }; \
+	{ tests harness reports; } & { scenarios $(COVERING); tests pool; } & wait; \
+	failed=$$(tr '\n' ' ' <$(GATE)/coverage-failed); \
 	gcovr --root . --object-directory $(BUILD)/coverage --exclude '.*/test/' --json \
 		--output $(GATE)/coverage.json $(BUILD)/coverage && \
 	$(PP) pack-coverage --dir $(GATE)/runs/coverage \
-		$${failed:+--failed "failed, see $(GATE)/*.log:$$failed"} $(GATE)/coverage.json
+		$${failed:+--failed "failed, see $(GATE)/*.log: $$failed"} $(GATE)/coverage.json
 
 .PHONY: $(GATE_STEPS:%=gate-%)
 

@@ -14,7 +14,7 @@
  * generation (size_quarantine). Without the fence for all the giver's look overtakes its store, and
  * in some rounds each misses the other.
  */
-enum { ROUNDS = 200000, ROUNDS_MS = 3000 };
+enum { ROUNDS = 50000, ROUNDS_MS = 1000 };
 
 struct meeting {
 	struct slot slot;

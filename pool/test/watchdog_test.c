@@ -313,7 +313,7 @@ TEST(watchdog, agrees_with_a_release_in_the_same_moment)
 	pthread_t thread = thread_start(borrow_again_and_again, &borrower);
 	unsigned times, due = 0;
 
-	while ((times = atomic_load(&borrower.times)) < 20000 / slowness()) {
+	while ((times = atomic_load(&borrower.times)) < 10000 / slowness()) {
 		if (times >= due) {
 			later(&f, 600); /* It is to be renewed when it comes back. */
 			due = times + 100;
@@ -330,6 +330,19 @@ TEST(watchdog, agrees_with_a_release_in_the_same_moment)
 	CHECK_INT(stats(f.pool).quarantined, ==, stats(f.pool).returned_late);
 	CHECK_INT(lane_count_in(lane, SLOT_IDLE), ==, 1);
 	CHECK_INT(lane_count_in(lane, SLOT_SPARE), ==, lane_used(lane) - 1);
+}
+
+/* Who gives it back has seen it taken for stuck, and then that was taken back. */
+TEST(watchdog, leaves_what_was_taken_back_to_the_next)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct slot *slot = line_claim(f.pool, PP_READ);
+
+	CHECK(slot != NULL);
+	size_obey(f.pool, slot);
+	CHECK_INT(atomic_load(&slot->state), ==, SLOT_IDLE);
+	CHECK(slot->connection.db != NULL);
+	CHECK_INT(stats(f.pool).returned_late, ==, 0);
 }
 
 /* It has looked while nothing was lent, and will look again later. */
