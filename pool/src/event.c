@@ -41,7 +41,7 @@ void event_send(struct pp_pool *pool, enum pp_event_kind kind, struct slot *slot
 	struct pp_event event;
 	va_list args;
 
-	PROBE_EVENT(pool, kind, slot != NULL ? (int)slot_id(pool, slot) : -1);
+	PROBE_EVENT(pool, kind, slot != NULL ? (int)slot->id : -1);
 	if (pool->config.on_event == NULL)
 		return;
 	va_start(args, format);
@@ -53,7 +53,7 @@ void event_send(struct pp_pool *pool, enum pp_event_kind kind, struct slot *slot
 		                   .connection.id = UINT64_MAX,
 		                   .message = message };
 	if (slot != NULL) {
-		slot_describe(pool, slot, &event.connection);
+		slot_describe(slot, &event.connection);
 		event.frame_count = frames_copy(
 			slot, event.connection.state == PP_CONNECTION_QUARANTINED, event.frames);
 	}

@@ -247,6 +247,9 @@ struct slot {
 	 * exchange (see line.c). Everything else in a slot belongs to whoever holds it. */
 	_Alignas(CACHE_LINE) atomic_uint state;
 	atomic_uint open; /* A connection is there. Relaxed: for statistics. */
+	/* As statistics, events and probes name it: its place in the row of slots, the writer's
+	 * first. Written once, with its connection's pool and lane. */
+	unsigned id;
 	/* Odd while lent. Relaxed where the holder reads it; released when since_ms and the rest
 	 * are this lease's, acquired by who looks at another's. */
 	atomic_uint_least64_t generation;
@@ -545,12 +548,6 @@ static inline struct lane *pool_lane(struct pp_pool *pool, enum pp_lane lane)
 	return &pool->lanes[lane - PP_READ];
 }
 
-/* As statistics, events and probes name it: its place in the table, the writer's first. */
-static inline unsigned slot_id(const struct pp_pool *pool, const struct slot *slot)
-{
-	return (unsigned)(slot - pool->lanes[PP_WRITE - PP_READ].slots);
-}
-
 /* Since when the slot is as it is; the keeper's, who notes it where he is the first to ask. */
 static inline uint64_t slot_since(struct slot *slot, uint64_t now_ms)
 {
@@ -759,7 +756,7 @@ void event_send(struct pp_pool *pool, enum pp_event_kind kind, struct slot *slot
 const char *features_missing(void);
 extern int (*compileoption_used)(const char *option);
 /* What is known of a slot; any thread. */
-void slot_describe(struct pp_pool *pool, struct slot *slot, struct pp_connection *ret);
+void slot_describe(struct slot *slot, struct pp_connection *ret);
 
 /* --- transaction.c ------------------------------------------------------------------------ */
 

@@ -247,7 +247,7 @@ acquire_slowly(struct pp_pool *pool, enum pp_lane lane, struct pp_deadline deadl
 	if (lane == PP_EXCLUSIVE)
 		status = exclude_others(pool, ret_lease, deadline, start, error);
 	if (status == PP_OK)
-		PROBE_ACQUIRE_DONE(pool, lane, slot_id(pool, slot), clock_ns() - start);
+		PROBE_ACQUIRE_DONE(pool, lane, slot->id, clock_ns() - start);
 	return status;
 }
 
@@ -267,7 +267,7 @@ static ALWAYS_INLINE bool acquire_at_once(struct pp_pool *pool, enum pp_lane lan
 		return false;
 	POINT(CLAIM);
 	slot_lend(pool, slot, token, caller, ret_lease);
-	PROBE_ACQUIRE_DONE(pool, lane, slot_id(pool, slot), 0);
+	PROBE_ACQUIRE_DONE(pool, lane, slot->id, 0);
 	return true;
 }
 
@@ -387,7 +387,7 @@ void lease_join(void)
 	held++;
 }
 
-void lease_release(struct pp_lease *lease)
+static ALWAYS_INLINE void give_back(struct pp_lease *lease)
 {
 	struct slot *slot = lease->slot;
 	struct pp_pool *pool = lease->pool;
@@ -395,7 +395,7 @@ void lease_release(struct pp_lease *lease)
 
 	POINT(RELEASE);
 	clean = connection_prove(&slot->connection);
-	PROBE_RELEASE(pool, slot->connection.lane, slot_id(pool, slot));
+	PROBE_RELEASE(pool, slot->connection.lane, slot->id);
 	if (!clean)
 		retire(pool, slot);
 	account_settle(atomic_load(&slot->connection.account));
@@ -417,6 +417,11 @@ void lease_release(struct pp_lease *lease)
 		line_give_back(pool, slot, slot->connection.db != NULL ? SLOT_IDLE : SLOT_EMPTY);
 }
 
+void lease_release(struct pp_lease *lease)
+{
+	give_back(lease);
+}
+
 enum pp_status pp_release(struct pp_lease *lease)
 {
 	struct slot *slot;
@@ -426,7 +431,7 @@ enum pp_status pp_release(struct pp_lease *lease)
 	slot = slot_of(lease);
 	if (slot == NULL || slot->connection.at_work > 0)
 		return lease_refused(lease, "release", NULL);
-	lease_release(lease);
+	give_back(lease);
 	return PP_OK;
 }
 

@@ -23,6 +23,7 @@ struct slot *slot_take_spare(struct pp_pool *pool, enum pp_lane which)
 		if (slot->connection.pool == NULL) { /* Once: others read it at any time. */
 			slot->connection.pool = pool;
 			slot->connection.lane = which;
+			slot->id = (unsigned)(slot - pool_lane(pool, PP_WRITE)->slots);
 		}
 		slot->successor = NULL;
 		atomic_store(&slot->fate, FATE_KEEP);

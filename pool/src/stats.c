@@ -146,14 +146,14 @@ static enum pp_connection_state state_of(const struct slot *slot)
 	}
 }
 
-void slot_describe(struct pp_pool *pool, struct slot *slot, struct pp_connection *ret)
+void slot_describe(struct slot *slot, struct pp_connection *ret)
 {
 	uint64_t now = clock_coarse_ms();
 
 	*ret = (struct pp_connection){
 		.lane = slot->connection.lane,
 		.state = state_of(slot),
-		.id = slot_id(pool, slot),
+		.id = slot->id,
 		.uses = get(&slot->acquires),
 		.bytes = account_bytes(atomic_load(&slot->connection.account)),
 		.thread = atomic_load_explicit(&slot->holder, memory_order_relaxed),
@@ -179,7 +179,7 @@ enum pp_status pp_connections_read(struct pp_pool *pool, struct pp_connection *c
 			if (atomic_load(&slot->state) == SLOT_SPARE)
 				continue;
 			if (found < max)
-				slot_describe(pool, slot, &connections[found]);
+				slot_describe(slot, &connections[found]);
 			found++;
 		}
 	*ret_count = found;

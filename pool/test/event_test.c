@@ -139,7 +139,7 @@ TEST(event, tells_who_has_the_connection_and_where_he_got_it)
 	event_send(f.pool, PP_EVENT_WAL_PINNED, lease.slot, "%s", "by this");
 	const struct pp_event *event = last(&heard, PP_EVENT_WAL_PINNED);
 
-	CHECK_INT(event->connection.id, ==, slot_id(f.pool, lease.slot));
+	CHECK_INT(event->connection.id, ==, ((struct slot *)lease.slot)->id);
 	CHECK_INT(event->connection.state, ==, PP_CONNECTION_LENT);
 	CHECK_INT(event->connection.lane, ==, PP_WRITE);
 	CHECK_INT(event->connection.thread, ==, gettid());
@@ -200,7 +200,7 @@ TEST(event, follows_a_lease_through_quarantine)
 		                                    PP_EVENT_QUARANTINED, PP_EVENT_LEASE_BACK };
 
 	lend_here(f.pool, &lease);
-	uint64_t id = slot_id(f.pool, lease.slot);
+	uint64_t id = ((struct slot *)lease.slot)->id;
 
 	for (unsigned i = 0; i < 3; i++) {
 		clock_travel_ms(1100);

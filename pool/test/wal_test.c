@@ -227,7 +227,7 @@ TEST(wal, that_a_reader_pins_is_reported_once_and_cut_when_he_goes)
 	CHECK_INT(told.large, ==, 1);
 	CHECK_CONTAINS(told.words, "wal_bytes_max is 1048576; a lease holds it");
 	CHECK_INT(told.pinned, ==, 1);
-	CHECK_INT(told.who.id, ==, slot_id(f.pool, reader.slot));
+	CHECK_INT(told.who.id, ==, ((struct slot *)reader.slot)->id);
 	CHECK_INT(told.who.lane, ==, PP_READ);
 	CHECK_INT(told.who.thread, ==, gettid());
 	CHECK_STR(told.who.sql, "SELECT count(*) FROM t");
@@ -244,7 +244,7 @@ TEST(wal, that_a_reader_pins_is_reported_once_and_cut_when_he_goes)
 	keep(f.pool); /* Now the younger one. */
 	CHECK_INT(told.large, ==, 1);
 	CHECK_INT(told.pinned, ==, 2);
-	CHECK_INT(told.who.id, ==, slot_id(f.pool, young.slot));
+	CHECK_INT(told.who.id, ==, ((struct slot *)young.slot)->id);
 	pp_release(&young);
 	clock_travel_ms(40000);
 	keep(f.pool);
@@ -542,7 +542,7 @@ TEST(wal, that_one_reader_after_the_other_pins_names_each)
 	CHECK_INT(told.pinned, ==, 1);
 	pp_release(&readers[0]);
 	acquire(f.pool, PP_READ, &readers[1]);
-	CHECK(slot_id(f.pool, readers[1].slot) == told.who.id);
+	CHECK(((struct slot *)readers[1].slot)->id == told.who.id);
 	must(pp_begin(&readers[1], NULL), NULL);
 	grow(f.pool, (unsigned)atomic_load(&f.pool->wal.pages) + 1);
 	clock_travel_ms(100000);
