@@ -172,7 +172,7 @@ check-built: $(TESTS) $(TESTS.$(VARIANT)) $(POOL_SO)
 # What the gate runs, into build/gate/ anew each time. Every step is done, then judged together.
 GATE         := $(BUILD)/gate
 PP           := $(BUILD)/instrumented/poolproof
-GATE_SECONDS ?= 15
+GATE_SECONDS ?= 10
 PAIR_SECONDS ?= 10
 KILLS        ?= 250
 TIMES        ?= 8
@@ -181,7 +181,7 @@ FAULT_ROUNDS ?= 1
 ROUNDS       ?= 80
 WAIT_SECONDS ?= 3
 # Every so manieth place of the sweeps, natively and under memcheck. 1: all of them.
-SWEEP_STRIDE ?= 3
+SWEEP_STRIDE ?= 4
 MEMCHECK_STRIDE ?= 97
 GATE_SEED    ?= $(shell date +%s)
 
