@@ -61,15 +61,20 @@ static void begin(struct harness_run *run, const char *name)
 	step(run, 1);
 }
 
+static void name_print(char name[SHARED_CASE], const char *format, va_list args)
+{
+	vsnprintf(name, SHARED_CASE, format, args);
+	one_line(name);
+}
+
 bool harness_case_begin(struct harness_run *run, const char *format, ...)
 {
 	char name[SHARED_CASE];
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(name, sizeof name, format, args);
+	name_print(name, format, args);
 	va_end(args);
-	one_line(name);
 	if (!is_wanted(run, name))
 		return false;
 	begin(run, name);
@@ -82,9 +87,8 @@ void harness_case_always(struct harness_run *run, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(name, sizeof name, format, args);
+	name_print(name, format, args);
 	va_end(args);
-	one_line(name);
 	begin(run, name);
 }
 

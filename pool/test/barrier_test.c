@@ -6,8 +6,6 @@
 
 #include "internal.h"
 
-#include <sched.h>
-
 /*
  * A litmus test, on the two sides as the pool has them: the giver's change of the generation and
  * its look at the fate (lease_release) against the other's change of the fate and its look at the
@@ -23,16 +21,6 @@ struct meeting {
 	_Alignas(CACHE_LINE) atomic_uint ended;
 	_Alignas(CACHE_LINE) uint64_t seen; /* The generation, as the other saw it. */
 };
-
-static unsigned spin_while(atomic_uint *round, unsigned value)
-{
-	unsigned now;
-
-	for (unsigned looks = 1; (now = atomic_load(round)) == value; looks++)
-		if (looks % 4096 == 0)
-			sched_yield();
-	return now;
-}
 
 static void *doom(void *context)
 {

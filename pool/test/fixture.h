@@ -147,6 +147,18 @@ static inline unsigned slowness(void)
 			sched_yield(); \
 	} while (0)
 
+/* For litmus tests, whose sides must meet within nanoseconds. Returns what came instead of what was
+ * there before. */
+static inline unsigned spin_while(atomic_uint *round, unsigned value)
+{
+	unsigned now;
+
+	for (unsigned looks = 1; (now = atomic_load(round)) == value; looks++)
+		if (looks % 4096 == 0)
+			sched_yield();
+	return now;
+}
+
 static inline pthread_t thread_start(void *(*run)(void *), void *context)
 {
 	pthread_t thread;

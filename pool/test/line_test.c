@@ -110,17 +110,6 @@ struct handshake {
 	_Alignas(CACHE_LINE) unsigned seen; /* The slot's state, as the waiter saw it. */
 };
 
-/* Returns what came instead of what was there before. */
-static unsigned spin_while(atomic_uint *round, unsigned value)
-{
-	unsigned now;
-
-	for (unsigned looks = 1; (now = atomic_load(round)) == value; looks++)
-		if (looks % 4096 == 0)
-			sched_yield();
-	return now;
-}
-
 static void *add_and_look(void *context)
 {
 	struct handshake *h = context;
