@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
+enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000, MS_MAX = 1000000000 };
 
 /* What tests have added. Relaxed: who waits is woken under the lock that he reads it under. */
 static atomic_uint_least64_t travelled_ns;
@@ -85,6 +85,15 @@ void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_ns)
 		pthread_cond_wait(cond, mutex);
 	else if (!sleeps_elsewhere(until_ns))
 		pthread_cond_timedwait(cond, mutex, &until);
+}
+
+/* It is behind by some milliseconds, more where processors are stolen: who waited for the time
+ * itself would find it too early, and wait for nothing, over and over. */
+void clock_wait_coarse(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_ms)
+{
+	uint64_t now = clock_coarse_ms(), left = until_ms > now ? until_ms - now : 0;
+
+	clock_wait(cond, mutex, left > MS_MAX ? UINT64_MAX : clock_ns() + left * NS_PER_MS);
 }
 
 void clock_park(atomic_uint *word, unsigned value, uint64_t until_ns)

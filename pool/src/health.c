@@ -28,7 +28,7 @@ enum {
 
 /* --- The file as it was -------------------------------------------------------------------- */
 
-static bool is_ours(const struct pp_pool *pool, const struct stat *file)
+bool health_is_ours(const struct pp_pool *pool, const struct stat *file)
 {
 	return file->st_dev == pool->identity.device && file->st_ino == pool->identity.inode;
 }
@@ -56,6 +56,7 @@ void health_init(struct pp_pool *pool)
 	h->wal_device = 0;
 	health_forget_wal(pool);
 	h->due_ms = 0;
+	glance_init(pool);
 }
 
 static uint64_t due_ms(const struct pp_pool *pool, uint64_t now_ms)
@@ -70,10 +71,11 @@ void health_note(struct pp_pool *pool)
 	char name[PATH_MAX + 8];
 
 	h->due_ms = due_ms(pool, clock_coarse_ms());
-	if (pool->identity.memdb || stat(pool->path, &file) != 0 || !is_ours(pool, &file))
+	if (pool->identity.memdb || stat(pool->path, &file) != 0 || !health_is_ours(pool, &file))
 		return; /* The next look says so. */
 	atomic_store_explicit(&h->file_bytes, (uint64_t)file.st_size, memory_order_relaxed);
 	atomic_store_explicit(&h->mode, file.st_mode, memory_order_relaxed);
+	glance_open(pool);
 	if (!stat_beside(pool, "-wal", name, sizeof name, &wal))
 		wal = (struct stat){ 0 };
 	h->wal_device = wal.st_dev;
@@ -116,16 +118,21 @@ static int look_at_length(sqlite3 *db, uint64_t bytes)
 	return lost ? SQLITE_CORRUPT : rc & 0xff;
 }
 
-static bool is_cut(struct pp_pool *pool, sqlite3 *db, uint64_t known, uint64_t bytes)
+/* before_ns: of glance_before(), before the file was looked at. */
+static bool is_cut(struct pp_pool *pool, sqlite3 *db, const struct stat *file, uint64_t before_ns)
 {
+	struct health *h = &pool->health;
+	uint64_t known = atomic_load_explicit(&h->file_bytes, memory_order_relaxed);
+	uint64_t bytes = (uint64_t)file->st_size;
 	int rc = bytes < known ? look_at_length(db, bytes) : SQLITE_OK;
 
-	if (rc == SQLITE_OK)
-		atomic_store_explicit(&pool->health.looked_ms, clock_coarse_ms(),
-		                      memory_order_relaxed);
-	if (rc == SQLITE_OK && bytes != known)
-		atomic_store_explicit(&pool->health.file_bytes, bytes, memory_order_relaxed);
-	return rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB || rc == SQLITE_IOERR;
+	if (rc != SQLITE_OK)
+		return rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB || rc == SQLITE_IOERR;
+	atomic_store_explicit(&h->looked_ms, clock_coarse_ms(), memory_order_relaxed);
+	if (bytes != known)
+		atomic_store_explicit(&h->file_bytes, bytes, memory_order_relaxed);
+	glance_settle(pool, file, before_ns);
+	return false;
 }
 
 /* Its WAL was deleted, or is another one: who has it open goes on with it and sees all that was
@@ -146,15 +153,16 @@ static bool is_changed(struct pp_pool *pool, sqlite3 *db, char *what, size_t wha
 {
 	uint64_t known = atomic_load_explicit(&pool->health.file_bytes, memory_order_relaxed);
 	unsigned mode = atomic_load_explicit(&pool->health.mode, memory_order_relaxed);
+	uint64_t before = glance_before();
 	struct stat file;
 
 	if (stat(pool->path, &file) != 0)
 		snprintf(what, what_size, "deleted: %s", strerror(errno));
-	else if (!is_ours(pool, &file))
+	else if (!health_is_ours(pool, &file))
 		snprintf(what, what_size, "replaced by another file");
 	else if ((mode & MAY_WRITE) != 0 && (file.st_mode & MAY_WRITE) == 0)
 		snprintf(what, what_size, "made read-only");
-	else if (db != NULL && is_cut(pool, db, known, (uint64_t)file.st_size))
+	else if (db != NULL && is_cut(pool, db, &file, before))
 		snprintf(what, what_size, "cut from %ju to %ju bytes", (uintmax_t)known,
 		         (uintmax_t)file.st_size);
 	else if (db == NULL && wal_is_lost(pool))
@@ -285,7 +293,7 @@ void health_part(struct pp_pool *pool)
 	if (pool->identity.memdb)
 		return;
 	there = stat(pool->path, &file) == 0;
-	ours = there && is_ours(pool, &file);
+	ours = there && health_is_ours(pool, &file);
 	if (ours && !atomic_load(&pool->tripped))
 		return;
 	if (!ours || wal_is_lost(pool))

@@ -28,6 +28,7 @@
 
 #include <poolproof/pool.h>
 
+#include "glance.h"
 #include "memory.h"
 
 enum {
@@ -493,6 +494,7 @@ struct pp_pool {
 	atomic_bool pressure;          /* Relaxed: advice. */
 	atomic_uint_least64_t lost_ns; /* Since when something is lost; 0: nothing. Relaxed. */
 	struct health health;
+	struct glance glance;
 	struct wal wal;
 	struct turn turn;
 	struct group group; /* Its mutex is never destroyed. */
@@ -670,6 +672,7 @@ uint64_t slot_lent(const struct slot *slot);
 uint64_t pool_bytes(struct pp_pool *pool);
 
 void health_init(struct pp_pool *pool);
+bool health_is_ours(const struct pp_pool *pool, const struct stat *file);
 /* The file as it is now becomes the one that it should be. After opening; under keep_mutex. */
 void health_note(struct pp_pool *pool);
 /* It may soon be another one, and rightly. */
@@ -846,6 +849,8 @@ void pools_visit(void (*visit)(struct pp_pool *pool, void *context), void *conte
 bool registry_rename(struct pp_pool *pool, dev_t device, ino_t inode);
 /* Waits on cond until deadline_ns (UINT64_MAX: for ever). */
 void clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t deadline_ns);
+/* Until the coarse clock shows until_ms; it may come back a little too early. */
+void clock_wait_coarse(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_ms);
 /* false: the point in time passed first. */
 bool clock_lock(pthread_mutex_t *mutex, uint64_t until_ns);
 void clock_cond_init(pthread_cond_t *cond);

@@ -104,7 +104,7 @@ static void *run(void *context)
 		bool all = k->poked;
 
 		if (!all && clock_coarse_ms() < due) {
-			clock_wait(&k->wake, &k->mutex, due * 1000000);
+			clock_wait_coarse(&k->wake, &k->mutex, due);
 			continue;
 		}
 		k->poked = false;

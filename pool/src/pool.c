@@ -436,6 +436,7 @@ static void row_empty(struct pp_pool *pool, struct pp_closing *ret_closing)
 				connection_empty(&pool->lanes[l].slots[i].connection, ret_closing);
 	if (pool->anchor.db != NULL)
 		connection_empty(&pool->anchor, ret_closing);
+	glance_close(pool);
 	turn_close(pool);
 	registered_free(pool);
 	ret_closing->residue_bytes += account_close(pool->account);

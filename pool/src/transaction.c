@@ -209,7 +209,7 @@ static enum pp_status commit_outermost(struct connection *c, struct pp_error *er
 	if (write) /* A reader's end is none that anybody waits for. */
 		histogram_note(c->pool, PP_HISTOGRAM_COMMIT, clock_ns() - start);
 	/* SQLite commits into a file that is no longer there. */
-	if (write && connection_file(c, error) != PP_OK) {
+	if (write && !glance_is_same(c->pool) && connection_file(c, error) != PP_OK) {
 		book_end(c, false, true);
 		return PP_FILE_CHANGED;
 	}

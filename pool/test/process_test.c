@@ -197,6 +197,24 @@ static void on_alarm(int number)
 }
 
 /* A program may have signals: a pause is not cut short by one, nor made longer by many. */
+/* Upkeep went round hundreds of times at each look, for as long as the coarse clock was behind. */
+TEST(clock, wait_for_the_coarse_one_is_no_busy_wait)
+{
+	enum { ROUNDS = 20, WAITS_MAX = 20 };
+	pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	pthread_cond_t cond;
+	unsigned waits = 0;
+
+	clock_cond_init(&cond);
+	pthread_mutex_lock(&mutex);
+	for (unsigned i = 0; i < ROUNDS; i++)
+		for (uint64_t due = clock_coarse_ms() + 3; clock_coarse_ms() < due; waits++)
+			clock_wait_coarse(&cond, &mutex, due);
+	pthread_mutex_unlock(&mutex);
+	pthread_cond_destroy(&cond);
+	CHECK_INT(waits, <, ROUNDS * WAITS_MAX);
+}
+
 TEST(clock, sleeps_through_signals)
 {
 	struct itimerval each_ms = { { 0, 1000 }, { 0, 1000 } }, none = { 0 };
