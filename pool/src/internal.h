@@ -767,18 +767,17 @@ void slot_describe(struct slot *slot, struct pp_connection *ret);
 extern _Thread_local struct frame *transaction_frames __attribute__((tls_model("initial-exec")));
 bool transaction_has_frame(const struct pp_pool *pool);
 
-/* This thread is inside pp_transact() of this pool. */
+/* This thread is inside pp_transact() or pp_write() of this pool. */
 static inline bool transaction_is_inside(const struct pp_pool *pool)
 {
 	return transaction_frames != NULL && transaction_has_frame(pool);
 }
-/* This thread is inside pp_transact() or pp_write() of this pool. */
-bool transaction_is_inside(const struct pp_pool *pool);
-/* What pp_begin(), pp_commit() and pp_rollback() do. */
+
 /* Why SQLite failed, if it was because the file is lost: in place of begin's look. */
 enum pp_status transaction_explain(struct connection *connection, enum pp_status status,
                                    struct pp_error *error);
-/* ends_here: who begins it also commits it, and the commit looks at the file. */
+/* What pp_begin(), pp_commit() and pp_rollback() do. ends_here: who begins it also commits it, and
+ * the commit looks at the file. */
 enum pp_status transaction_begin(struct connection *connection, bool ends_here,
                                  struct pp_error *error);
 enum pp_status transaction_commit(struct connection *connection, struct pp_error *error);
@@ -845,6 +844,12 @@ void clock_travel_ms(uint64_t ms);
 bool file_is_pooled(const struct stat *file);
 /* Calls for each pool that is open. */
 void pools_visit(void (*visit)(struct pp_pool *pool, void *context), void *context);
+/* Defaults in place of zeros; what is out of bounds is PP_INVALID. */
+enum pp_status options_read(const struct pp_config *given, struct pp_config *ret_config,
+                            struct pp_error *reterr_error);
+/* Names the options in which two configurations differ; how the file is named is none. */
+bool options_equal(const struct pp_config *a, const struct pp_config *b, char *ret_names,
+                   size_t size);
 /* The pool's file is this one now; false: it is another pool's. Under keep_mutex. */
 bool registry_rename(struct pp_pool *pool, dev_t device, ino_t inode);
 /* Waits on cond until deadline_ns (UINT64_MAX: for ever). */

@@ -132,6 +132,15 @@ static bool is_linked(int file)
 	return fstat(file, &status) == 0 && status.st_nlink > 0;
 }
 
+/* It may have been moved, with its folder, and be another one that is there now. */
+static bool is_named(const char *path, int file)
+{
+	struct stat named, status;
+
+	return stat(path, &named) == 0 && fstat(file, &status) == 0 &&
+	       named.st_dev == status.st_dev && named.st_ino == status.st_ino;
+}
+
 /* Who may write the database may use it: its owner and mode, as SQLite does for the WAL. They are
  * refused to who is not its owner, and then somebody else has set them. */
 static int file_make(const struct pp_pool *pool, const char *path)
@@ -193,7 +202,7 @@ void turn_close(struct pp_pool *pool)
 		return;
 	name_file(pool, path);
 	lock(turn->file, F_UNLCK, PRESENCE);
-	if (lock(turn->file, F_WRLCK, PRESENCE) && is_linked(turn->file))
+	if (lock(turn->file, F_WRLCK, PRESENCE) && is_named(path, turn->file))
 		unlink(path);
 	lock(turn->file, F_UNLCK, PRESENCE);
 	close(turn->file);

@@ -156,7 +156,7 @@ static enum pp_status suspension_hold(struct pp_pool *pool, struct pp_deadline u
 	enum pp_status status = lanes_hold(pool, until);
 
 	if (status != PP_OK) {
-		atomic_store(&pool->suspended, SUSPENDED_NOT);
+		atomic_compare_exchange_strong(&pool->suspended, &soon, SUSPENDED_NOT);
 		return status;
 	}
 	lane_disown(pool, PP_READ);

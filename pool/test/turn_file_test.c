@@ -85,12 +85,14 @@ TEST(turn_file, leaves_before_it_looks_for_others)
 	f.pool = NULL;
 }
 
-/* Somebody has removed it, and there is another of that name: not ours to remove. */
-TEST(turn_file, removes_no_file_but_its_own)
+/* Somebody has removed it, or moved it, and there is another of that name: not ours to remove. */
+TEST_ROWS(turn_file, removes_no_file_but_its_own, 2)
 {
 	CLEANUP(fixture_close) struct fixture f = fixture_manual(0);
+	char moved[160];
 
-	CHECK_INT(unlink(beside(&f)), ==, 0);
+	snprintf(moved, sizeof moved, "%s-moved", beside(&f));
+	CHECK_INT(row == 0 ? unlink(beside(&f)) : rename(beside(&f), moved), ==, 0);
 	CHECK_INT(mknod(beside(&f), S_IFREG | 0600, 0), ==, 0);
 	CHECK_INT(pp_close(f.pool, PP_NO_WAIT, NULL), ==, PP_OK);
 	CHECK(is_there(&f));
