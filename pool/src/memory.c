@@ -4,8 +4,9 @@
  * To know before reading: a block is [ what SQLite sees | owner ], the owner in its last eight
  * bytes. A header would make the pointer SQLite keeps an interior one, and memcheck would call
  * live memory "possibly lost". The only lock here, accounts_mutex, guards the states of the
- * table; no call into SQLite or the allocator's control happens under it. Where there is a limit,
- * bytes are booked before the block is taken; without one that costs a look at a flag.
+ * table and how much of it was used; no call into SQLite or the allocator's control happens under
+ * it. Where there is a limit, bytes are booked before the block is taken; without one that costs a
+ * look at a flag.
  */
 /* SPDX-License-Identifier: MIT */
 #include "memory.h"
@@ -32,7 +33,8 @@ enum {
 enum limit { LIMIT_NONE, LIMIT_TRANSACTION, LIMIT_CONNECTION, LIMIT_POOL };
 
 static struct account accounts[ACCOUNTS_MAX];
-static struct account foreign; /* What belongs to no pool. */
+static unsigned accounts_count; /* What is behind them was never used. */
+static struct account foreign;  /* What belongs to no pool. */
 static pthread_mutex_t accounts_mutex = PTHREAD_MUTEX_INITIALIZER;
 /* The one lock under which SQLite is called: sqlite3_config() only stores pointers. */
 static pthread_mutex_t setup_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -380,6 +382,8 @@ static struct account *account_claim(struct account *parent)
 		    (accounts[i].state == ACCOUNT_PARKED && account_bytes(&accounts[i]) == 0))
 			found = &accounts[i];
 	if (found != NULL) {
+		if (found >= accounts + accounts_count)
+			accounts_count = (unsigned)(found - accounts) + 1;
 		found->state = ACCOUNT_OPEN;
 		found->parent = parent;
 		limits_init(found);
@@ -450,7 +454,7 @@ void accounts_parked(uint64_t *ret_count, uint64_t *ret_bytes)
 {
 	*ret_count = *ret_bytes = 0;
 	pthread_mutex_lock(&accounts_mutex);
-	for (unsigned i = 0; i < ACCOUNTS_MAX; i++)
+	for (unsigned i = 0; i < accounts_count; i++)
 		if (accounts[i].state == ACCOUNT_PARKED && account_bytes(&accounts[i]) != 0) {
 			*ret_count += 1;
 			*ret_bytes += account_bytes(&accounts[i]);

@@ -280,7 +280,9 @@ static const struct {
 	{ "SQLite's own where it fits", "", 64 * MIB, -2000 },
 	{ "half the limit", "", MIB, -512 },
 	{ "the user's, in pages, where it fits", "PRAGMA cache_size=20", MIB, 20 },
-	{ "half the limit, where the user's does not", "PRAGMA cache_size=-4000", MIB, -512 },
+	{ "half the limit, where that does not", "PRAGMA cache_size=2000", MIB, -512 },
+	{ "the user's, in KiB, where it fits", "PRAGMA cache_size=-100", MIB, -100 },
+	{ "half the limit, where that does not", "PRAGMA cache_size=-4000", MIB, -512 },
 };
 
 TEST_ROWS(limit, has_the_page_cache_fit, sizeof caches / sizeof *caches)
@@ -302,11 +304,18 @@ TEST_ROWS(limit, has_the_page_cache_fit, sizeof caches / sizeof *caches)
 	pp_release(&lease);
 }
 
-static int limit_sql(sqlite3 *db, void *context)
+static int keep_cache_size(void *context, int action, const char *first, const char *second,
+                           const char *database, const char *trigger)
 {
-	(void)context;
-	sqlite3_limit(db, SQLITE_LIMIT_SQL_LENGTH, 60);
-	return SQLITE_OK;
+	(void)context, (void)database, (void)trigger;
+	return action == SQLITE_PRAGMA && strcmp(first, "cache_size") == 0 && second != NULL
+	               ? SQLITE_DENY
+	               : SQLITE_OK;
+}
+
+static int forbid_cache_size(sqlite3 *db, void *context)
+{
+	return sqlite3_set_authorizer(db, keep_cache_size, context);
 }
 
 TEST(limit, tells_that_the_page_cache_cannot_be_made_to_fit)
@@ -314,11 +323,11 @@ TEST(limit, tells_that_the_page_cache_cannot_be_made_to_fit)
 	CLEANUP(fixture_remove) struct fixture f = fixture_dir();
 	struct pp_config config = { .path = f.path,
 		                    .connection_bytes_max = MIB,
-		                    .on_open = limit_sql };
+		                    .on_open = forbid_cache_size };
 	struct pp_error error = { 0 };
 
 	CHECK_INT(pp_open(&config, &f.pool, &error), ==, PP_SQLITE);
-	CHECK_INT(error.sqlite_code, ==, SQLITE_TOOBIG);
+	CHECK_INT(error.sqlite_code, ==, SQLITE_AUTH);
 	CHECK_CONTAINS(error.sql, "cache_size");
 }
 
