@@ -15,12 +15,13 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 
-# What each variant adds. A row per variant: compiler flags, libraries, how its tests are run.
+# What each variant adds. A row per variant: compiler flags, libraries, how its tests are run. A
+# sanitizer's report names functions and lines, for which -g1 does.
 FLAGS.release      := -O2 -g
 FLAGS.instrumented := -O2 -g3 -DPP_JEMALLOC -DPP_INSTRUMENTED
 FLAGS.coverage     := -O0 -g --coverage -fprofile-update=atomic -fprofile-abs-path -DPP_INSTRUMENTED -DPP_COVERAGE
-FLAGS.asan         := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DPP_INSTRUMENTED
-FLAGS.tsan         := -O1 -g -fsanitize=thread -DPP_INSTRUMENTED
+FLAGS.asan         := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -DPP_INSTRUMENTED
+FLAGS.tsan         := -O1 -g1 -fsanitize=thread -DPP_INSTRUMENTED
 FLAGS.valgrind     := -O2 -g -DPP_INSTRUMENTED
 
 LIBS.instrumented  := -ljemalloc
