@@ -6,7 +6,8 @@
  *            on a fresh database: the first allocation of SQLite's or the pool's fails, then the
  *            second, ... until there is none left; then all from the first on, from the second on,
  *            ...; then pairs, drawn from the seed, the second of which meets the recovery from the
- *            first. In WAL and in DELETE mode, with one thread and in virtual time.
+ *            first. In WAL and in DELETE mode, with one thread and in virtual time. What would be,
+ *            call by call, a trial that was done is counted, and done once in 16 times.
  * Passes     when each call says PP_OK or PP_NOMEM, the pool works as soon as there is memory, each
  * write is there whole or not at all as it was told, and no byte and no descriptor is left.
  *
@@ -45,7 +46,7 @@ enum { KNOWN_MAX = 16384, DOUBT = 16 };
 /* Places of this sequence after which, when they failed once, nothing was allocated any more.
  * Whatever else is to fail from there on is not asked, so it is the same trial. */
 static bool is_last[KNOWN_MAX];
-static uint64_t last_count; /* That were met again. */
+static uint64_t last_count; /* How often one was met again. */
 
 static void know(const struct harness_fault *once)
 {
