@@ -361,6 +361,8 @@ static int handle_open(struct connection *c, struct account *account)
 	if (rc == SQLITE_OK) {
 		vfs_pool_set(c->db, c->pool);
 		vfs_snapshot_set(c->db, &c->snapshot_ms);
+		if (is_anchor(c))
+			vfs_portions_set(c->db);
 	}
 	return rc;
 }

@@ -13,14 +13,21 @@
 #include "vfs.h"
 
 /* Of sqlite3_file_control(); those below 100 are SQLite's. */
-enum { CONTROL_POOL = 0x7070, CONTROL_SNAPSHOT };
+enum { CONTROL_POOL = 0x7070, CONTROL_SNAPSHOT, CONTROL_PORTIONS };
+
+enum {
+	PORTION_BYTES = 128 * 1024, /* To write between two syncs of upkeep's. */
+	PORTION_BYTES_MAX = 1024 * 1024 * 1024,
+	PORTION_NS = 2000000 /* Where a sync takes longer, there are fewer. */
+};
 
 struct file {
 	sqlite3_file base;
 	struct account *account; /* The pool's; NULL for connections that belong to no pool. */
 	struct pp_pool *pool;    /* Whose database it is; NULL for journals and the like. */
 	atomic_uint_least64_t *snapshot_ms; /* Likewise: its connection's. */
-	sqlite3_file real[];                /* Behind it in the same allocation. */
+	unsigned portion, unsynced; /* Bytes. portion is 0 where SQLite alone says when to sync. */
+	sqlite3_file real[];        /* Behind it in the same allocation. */
 };
 
 struct shim {
@@ -56,13 +63,32 @@ static int file_read(sqlite3_file *file, void *buffer, int size, sqlite3_int64 o
 	return real_of(file)->pMethods->xRead(real_of(file), buffer, size, offset);
 }
 
+/* Its error is the write's: the kernel tells of a page that could not be written only once. */
+static int sync_portion(struct file *f)
+{
+	uint64_t start = clock_ns(), took;
+	int rc = f->real->pMethods->xSync(f->real, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+
+	took = clock_ns() - start;
+	if (took > PORTION_NS && f->portion < PORTION_BYTES_MAX)
+		f->portion *= 2;
+	else if (took < PORTION_NS / 4 && f->portion > PORTION_BYTES)
+		f->portion /= 2;
+	f->unsynced = 0;
+	return rc;
+}
+
 static int file_write(sqlite3_file *file, const void *buffer, int size, sqlite3_int64 offset)
 {
-	struct account *before = account_enter(account_of(file));
-	int rc = real_of(file)->pMethods->xWrite(real_of(file), buffer, size, offset);
+	struct file *f = (struct file *)file;
+	struct account *before = account_enter(f->account);
+	int rc = f->real->pMethods->xWrite(f->real, buffer, size, offset);
 
 	account_enter(before);
-	return rc;
+	if (rc != SQLITE_OK || f->portion == 0)
+		return rc;
+	f->unsynced += (unsigned)size;
+	return f->unsynced < f->portion ? SQLITE_OK : sync_portion(f);
 }
 
 /* A whole checkpoint and VACUUM say how long the database is: its pool must not take it for
@@ -81,6 +107,7 @@ static int file_truncate(sqlite3_file *file, sqlite3_int64 size)
 
 static int file_sync(sqlite3_file *file, int flags)
 {
+	((struct file *)file)->unsynced = 0;
 	return real_of(file)->pMethods->xSync(real_of(file), flags);
 }
 
@@ -112,6 +139,10 @@ static int file_control(sqlite3_file *file, int op, void *arg)
 	}
 	if (op == CONTROL_SNAPSHOT) {
 		((struct file *)file)->snapshot_ms = arg;
+		return SQLITE_OK;
+	}
+	if (op == CONTROL_PORTIONS) {
+		((struct file *)file)->portion = PORTION_BYTES;
 		return SQLITE_OK;
 	}
 	return real_of(file)->pMethods->xFileControl(real_of(file), op, arg);
@@ -224,6 +255,7 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int 
 	file->account = before != NULL && before->parent != NULL ? before->parent : before;
 	file->pool = NULL;
 	file->snapshot_ms = NULL;
+	file->portion = file->unsynced = 0;
 	file->real->pMethods = NULL;
 	account_enter(file->account);
 	rc = real->xOpen(real, name, file->real, flags, ret_flags);
@@ -398,4 +430,9 @@ void vfs_pool_set(sqlite3 *db, struct pp_pool *pool)
 void vfs_snapshot_set(sqlite3 *db, atomic_uint_least64_t *ms)
 {
 	sqlite3_file_control(db, "main", CONTROL_SNAPSHOT, ms);
+}
+
+void vfs_portions_set(sqlite3 *db)
+{
+	sqlite3_file_control(db, "main", CONTROL_PORTIONS, NULL);
 }

@@ -19,5 +19,8 @@ const char *vfs_name(bool memdb);
 void vfs_pool_set(sqlite3 *db, struct pp_pool *pool);
 /* Where to note since when it reads a snapshot of the WAL (see struct connection). */
 void vfs_snapshot_set(sqlite3 *db, atomic_uint_least64_t *ms);
+/* What it writes to the database is synced a portion at a time, not all at the end: other
+ * connections' syncs then wait for little. */
+void vfs_portions_set(sqlite3 *db);
 
 #endif
