@@ -64,15 +64,21 @@ static inline int64_t number(sqlite3 *db, const char *text)
 	return value;
 }
 
-static inline int64_t rows_in(struct pp_pool *pool)
+/* By a reader. */
+static inline int64_t number_in(struct pp_pool *pool, const char *text)
 {
 	struct pp_lease lease = { 0 };
-	int64_t rows;
+	int64_t found;
 
 	acquire(pool, PP_READ, &lease);
-	rows = number(lease.db, "SELECT count(*) FROM t");
+	found = number(lease.db, text);
 	pp_release(&lease);
-	return rows;
+	return found;
+}
+
+static inline int64_t rows_in(struct pp_pool *pool)
+{
+	return number_in(pool, "SELECT count(*) FROM t");
 }
 
 /* A pool with a table t(id INTEGER PRIMARY KEY, v INTEGER UNIQUE). config.path is filled in. */

@@ -95,13 +95,7 @@ TEST(wal, upkeep_syncs_larger_portions_where_a_sync_takes_long)
 
 static int64_t rows_in_big(struct pp_pool *pool)
 {
-	struct pp_lease lease = { 0 };
-	int64_t rows;
-
-	acquire(pool, PP_READ, &lease);
-	rows = number(lease.db, "SELECT count(*) FROM big");
-	pp_release(&lease);
-	return rows;
+	return number_in(pool, "SELECT count(*) FROM big");
 }
 
 /* The kernel tells an error of writing once: a later sync would succeed, and the WAL be forgotten.
