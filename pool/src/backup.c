@@ -302,10 +302,14 @@ static enum pp_status put_in_place(struct job *j)
 static enum pp_status to_file(struct job *j)
 {
 	enum pp_status status = check_path(j);
+	struct stat file;
 
 	if (status != PP_OK)
 		return status;
 	snprintf(j->partial, sizeof j->partial, "%s-partial", j->path);
+	if (stat(j->partial, &file) == 0 && file_is_pooled(&file))
+		return invalid(j,
+		               "a pool has NAME-partial open, where it is written: name another");
 	status = target_open(j, j->partial, false);
 	if (status == PP_OK)
 		status = partial_lock(j);

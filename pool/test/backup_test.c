@@ -402,6 +402,26 @@ TEST_ROWS(backup, replaces_what_a_crash_has_left, 3)
 	CHECK_INT(files_in(&f, "partial"), ==, 0);
 }
 
+/* A database of that name, which somebody has made and uses. */
+TEST(backup, leaves_a_pool_of_the_name_it_is_written_to)
+{
+	CLEANUP(fixture_close) struct fixture f = bank_open((struct pp_config){ .readers = 2 });
+	struct pp_pool *other;
+
+	must(pp_open(&(struct pp_config){ .path = in(&f, "c.db-partial"),
+	                                  .readers = 1,
+	                                  .journal = PP_JOURNAL_DELETE },
+	             &other, NULL),
+	     NULL);
+	bank_make(other);
+	backup_fails(f.pool, (struct pp_backup){ .to_path = in(&f, "c.db") }, PP_INVALID,
+	             "c.db: a pool has NAME-partial open");
+	CHECK_INT(pool_says(other, "SELECT sum(money) FROM bank"), ==, TOTAL);
+	CHECK_INT(pp_close(other, PP_NO_WAIT, NULL), ==, PP_OK);
+	backup(f.pool, (struct pp_backup){ .to_path = in(&f, "c.db") });
+	copy_is_good(in(&f, "c.db"));
+}
+
 static int refuse_all(void *context, int action, const char *first, const char *second,
                       const char *database, const char *trigger)
 {

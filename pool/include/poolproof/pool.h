@@ -582,7 +582,7 @@ PP_API enum pp_status pp_reopen(struct pp_pool *pool, struct pp_deadline deadlin
 
 /* Zeroed but for to_path or to_pool: within the pool's timeout_ms, a thousand pages a step. */
 struct pp_backup {
-	const char *to_path;     /* Written beside it and renamed when whole; replaces a file. */
+	const char *to_path;     /* Written as to_path-partial, then renamed; replaces a file. */
 	struct pp_pool *to_pool; /* Or into this pool, whose content is replaced. */
 	struct pp_deadline deadline;
 	unsigned step_pages; /* Pages between two calls of progress, 1..1000000. Default 1000. */
