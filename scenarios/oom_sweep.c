@@ -47,6 +47,7 @@ enum { KNOWN_MAX = 16384, DOUBT = 16 };
  * Whatever else is to fail from there on is not asked, so it is the same trial. */
 static bool is_last[KNOWN_MAX];
 static uint64_t last_count; /* How often one was met again. */
+static uint64_t same_count; /* Of these, not done. */
 
 static void know(const struct harness_fault *once)
 {
@@ -57,7 +58,10 @@ static void know(const struct harness_fault *once)
 /* One of so many is done all the same, and must be what is said of it. */
 static bool is_known(uint64_t place)
 {
-	return place < KNOWN_MAX && is_last[place] && last_count++ % DOUBT != 0;
+	if (place >= KNOWN_MAX || !is_last[place] || last_count++ % DOUBT == 0)
+		return false;
+	same_count++;
+	return true;
 }
 
 static void doubt(struct harness_run *run, const struct harness_fault *fault, const char *what)
@@ -90,10 +94,8 @@ static void all_from_each(struct harness_run *run, uint64_t places)
 	for (uint64_t n = 0; n < places; n += sweep_options.stride) {
 		struct harness_fault fault = { .place = "heap", .skip = n, .times = UINT64_MAX };
 
-		if (is_known(n)) {
-			sweep_same();
+		if (is_known(n))
 			continue;
-		}
 		snprintf(what, sizeof what, "lasting, heap %llu", (unsigned long long)n);
 		sweep_one(&fault, 1, what);
 		doubt(run, &fault, what);
@@ -111,10 +113,8 @@ static void some_pairs(struct harness_run *run, uint64_t places, struct harness_
 		struct harness_fault faults[] = { { .place = "heap", .skip = first },
 			                          { .place = "heap", .skip = first + apart } };
 
-		if (is_known(first)) {
-			sweep_same();
+		if (is_known(first))
 			continue;
-		}
 		snprintf(what, sizeof what, "pair %u, heap %llu and %llu", i,
 		         (unsigned long long)first, (unsigned long long)(first + apart));
 		sweep_one(faults, 2, what);
@@ -143,6 +143,7 @@ static void body(struct harness_run *run)
 		if ((o->modes & SWEEP_PAIRS) != 0)
 			some_pairs(run, places, &entropy);
 	}
+	harness_number(run, "same_count", (double)same_count);
 	sweep_end();
 }
 

@@ -116,7 +116,6 @@ static struct {
 	unsigned count, position; /* position: of sequence and journal mode; 0: before the first. */
 	struct trial_sums before; /* When this sequence began. */
 	uint64_t armed;           /* Trials of it. */
-	uint64_t same;            /* Not done, of all. */
 	char folder[300];
 	bool in_memory; /* The folder is in /dev/shm. */
 	struct {
@@ -297,11 +296,6 @@ void sweep_one(struct harness_fault faults[], unsigned count, const char *what)
 	harness_case_end(sweep.run);
 }
 
-void sweep_same(void)
-{
-	sweep.same++;
-}
-
 static void number(const char *name, uint64_t value)
 {
 	harness_number(sweep.run, name, (double)value);
@@ -313,7 +307,6 @@ void sweep_end(void)
 	char name[64];
 
 	number("runs_count", sums->runs);
-	number("same_count", sweep.same);
 	number("hits_count", sums->hits);
 	number("benign_count", sums->benign);
 	number("wrong_count", sums->wrong);

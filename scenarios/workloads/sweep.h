@@ -43,8 +43,6 @@ bool sweep_next(void);
 void sweep_visits(const char *const places[], unsigned count, uint64_t ret_visits[]);
 /* One trial, as a case; what: its name behind the journal mode and the sequence. */
 void sweep_one(struct harness_fault faults[], unsigned count, const char *what);
-/* One that is counted and not done: it would be, call by call, one that was. */
-void sweep_same(void);
 /* The numbers of run.json. */
 void sweep_end(void);
 
