@@ -33,7 +33,7 @@ enum {
 	PATIENCE = 800,      /* Writes, after which a place was not reached. */
 	CASES_A_FILE = 16,   /* Then the next file is begun: to read it all takes time. */
 	INTEGRITY_EVERY = 8, /* Cases, of which one has an integrity_check. */
-	LONG_RUN = 500,      /* Kills that have to reach every point. */
+	LONG_RUN = 250,      /* Kills that have to reach every point. */
 };
 
 /* Where a victim dies. */

@@ -14,7 +14,10 @@
 #include <string.h>
 #include <time.h>
 
-enum { HOLD_MS = 100 }; /* Longer than lease_max_ms and lease_grace_ms. */
+enum {
+	HOLD_MS = 30,   /* Longer than overtake_ms, shorter than lease_max_ms. */
+	STUCK_MS = 100, /* Longer than lease_max_ms and lease_grace_ms, and than age_ms. */
+};
 
 static void say_busy(sqlite3_context *context, int count, sqlite3_value **values)
 {
@@ -80,14 +83,38 @@ static void vacuum(struct pp_pool *pool, const char *path)
 	pp_release(&lease);
 }
 
-static void be_stuck(struct pp_pool *pool, const char *path)
+static void pass_ms(long ms)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000 }, NULL);
+}
+
+static void hold(struct pp_pool *pool, enum pp_lane lane, long ms)
 {
 	struct pp_lease lease = { 0 };
 
-	(void)path;
-	if (pp_acquire(pool, PP_READ, pp_in_ms(1000), &lease, NULL) == PP_OK)
-		nanosleep(&(struct timespec){ .tv_nsec = HOLD_MS * 1000000L }, NULL);
+	if (pp_acquire(pool, lane, pp_in_ms(1000), &lease, NULL) == PP_OK)
+		pass_ms(ms);
 	pp_release(&lease);
+}
+
+static void be_stuck(struct pp_pool *pool, const char *path)
+{
+	(void)path;
+	hold(pool, PP_READ, STUCK_MS);
+}
+
+/* The writers come to stand in the line. */
+static void keep_the_writer(struct pp_pool *pool, const char *path)
+{
+	(void)path;
+	hold(pool, PP_WRITE, HOLD_MS);
+}
+
+/* The pool stays open longer than the writers take. */
+static void let_it_age(struct pp_pool *pool, const char *path)
+{
+	(void)pool, (void)path;
+	pass_ms(STUCK_MS);
 }
 
 static enum pp_status meet_a_lock(struct pp_lease *lease, void *context)
@@ -109,16 +136,17 @@ void eager_use(void *pool, const char *path, const char *place, unsigned which)
 	static const struct {
 		const char *place;
 		void (*use)(struct pp_pool *pool, const char *path);
-	} uses[] = { { "pool.backup", backup },
-		     { "pool.reopen", reopen },
-		     { "pool.retry", retry },
-		     { "pool.checkpoint", vacuum },
-		     { "pool.quarantine", be_stuck } };
-	enum { USES = sizeof uses / sizeof *uses };
+	} uses[] = {
+		{ "pool.backup", backup },       { "pool.reopen", reopen },
+		{ "pool.retry", retry },         { "pool.checkpoint", vacuum },
+		{ "pool.checkpointed", vacuum }, { "pool.hand_over", keep_the_writer },
+		{ "pool.renew", let_it_age },    { "pool.quarantine", be_stuck },
+	};
+	enum { USES = sizeof uses / sizeof *uses, BRIEF = 4 };
 	unsigned i = 0;
 
 	while (i < USES && strcmp(uses[i].place, place) != 0)
 		i++;
-	/* The last one takes its time: only where it is wanted. */
-	uses[i < USES ? i : which % (USES - 1)].use(pool, path);
+	/* Those behind them take their time: only where they are wanted. */
+	uses[i < USES ? i : which % BRIEF].use(pool, path);
 }

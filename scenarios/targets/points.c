@@ -30,7 +30,8 @@ bool points_feed(void)
 
 bool points_of_wal(enum pp_point point)
 {
-	return point == PP_POINT_CHECKPOINT || point == PP_POINT_CHECKPOINTED;
+	return point == PP_POINT_CHECKPOINT || point == PP_POINT_CHECKPOINTED ||
+	       point == PP_POINT_CLAIM;
 }
 
 unsigned points_skip_max(enum pp_point point)
@@ -45,14 +46,15 @@ unsigned points_skip_max(enum pp_point point)
 		return 0;
 	case PP_POINT_CHECKPOINT:
 	case PP_POINT_CHECKPOINTED:
+		return 1;
 	case PP_POINT_KEEP:
+	case PP_POINT_HAND_OVER:
 		return 2;
 	case PP_POINT_OPEN:
 	case PP_POINT_CLOSE:
 	case PP_POINT_ROLLBACK:
 	case PP_POINT_CLAIM:
 	case PP_POINT_WAIT:
-	case PP_POINT_HAND_OVER:
 		return 8;
 	default:
 		return 30;

@@ -23,7 +23,7 @@ void eager_use(void *pool, const char *path, const char *place, unsigned which);
 /* The pool's points are places from here on ("pool.commit"). false: this build has none. */
 bool points_feed(void);
 extern const char *const points_names[PP_POINTS];
-/* Passed with a WAL only. */
+/* Passed with a WAL only: with a rollback journal every claim is made in the line. */
 bool points_of_wal(enum pp_point point);
 /* How often whoever writes for some 50 ms passes the point, and is not left waiting for it. */
 unsigned points_skip_max(enum pp_point point);

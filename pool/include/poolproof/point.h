@@ -21,7 +21,7 @@
 
 /* Where a thread is; what has just happened, or comes next. */
 #define PP_POINT_LIST(X)                                                                           \
-	X(PP_POINT_CLAIM, "pool.claim")           /* A slot was claimed, without waiting. */       \
+	X(PP_POINT_CLAIM, "pool.claim")           /* A slot was claimed, past the line (WAL). */   \
 	X(PP_POINT_WAIT, "pool.wait")             /* In the line, and about to sleep. Its lock. */ \
 	X(PP_POINT_GIVE, "pool.give")             /* A slot is free; now the line is looked at. */ \
 	X(PP_POINT_HAND_OVER, "pool.hand_over")   /* Who waited too long gets a slot. The lock. */ \
