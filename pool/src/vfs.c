@@ -27,6 +27,8 @@ struct file {
 	struct pp_pool *pool;    /* Whose database it is; NULL for journals and the like. */
 	atomic_uint_least64_t *snapshot_ms; /* Likewise: its connection's. */
 	unsigned portion, unsynced; /* Bytes. portion is 0 where SQLite alone says when to sync. */
+	int level;                  /* Its lock, as far as it was granted. */
+	bool recovers;              /* Counted in recoveries.begun, and not in .over. */
 	sqlite3_file real[];        /* Behind it in the same allocation. */
 };
 
@@ -49,11 +51,37 @@ static struct account *account_of(sqlite3_file *file)
 	return ((struct file *)file)->account;
 }
 
+/*
+ * Who finds a journal beside a file that nobody has RESERVED is to roll it back, and goes from
+ * SHARED to EXCLUSIVE at once. SQLite's unix VFS (3.40) gives him PENDING on the way, and where
+ * somebody else has SHARED no more than that, until he lets go. If this somebody, in the same
+ * process, looks in between for RESERVED, he is told yes for PENDING, takes the journal for one in
+ * use, and reads what is half rolled back. So for him it is no: he wants EXCLUSIVE then himself,
+ * which he gets when he is alone, and else he is busy like anybody.
+ *
+ * Counted in this order: begun, the lock asked for, and given up, over. So whoever reads over,
+ * asks, and then finds begun to be the same has asked while nobody was at it. The VFS's own mutex
+ * is between begun and what he is told, and between the giving up and what he is told lies over,
+ * read before: release and acquire. Of all files together: a no where it was another file's is but
+ * a busy.
+ */
+static struct {
+	atomic_uint begun, over;
+} recoveries;
+
+static void recovery_end(struct file *f)
+{
+	if (f->recovers)
+		atomic_fetch_add_explicit(&recoveries.over, 1, memory_order_release);
+	f->recovers = false;
+}
+
 static int file_close(sqlite3_file *file)
 {
 	struct account *before = account_enter(account_of(file));
 	int rc = real_of(file)->pMethods->xClose(real_of(file));
 
+	recovery_end((struct file *)file);
 	account_enter(before);
 	return rc;
 }
@@ -118,17 +146,41 @@ static int file_size(sqlite3_file *file, sqlite3_int64 *ret_size)
 
 static int file_lock(sqlite3_file *file, int level)
 {
-	return real_of(file)->pMethods->xLock(real_of(file), level);
+	struct file *f = (struct file *)file;
+	int rc;
+
+	if (level == SQLITE_LOCK_EXCLUSIVE && f->level == SQLITE_LOCK_SHARED && !f->recovers) {
+		f->recovers = true;
+		atomic_fetch_add_explicit(&recoveries.begun, 1, memory_order_relaxed);
+	}
+	rc = f->real->pMethods->xLock(f->real, level);
+	if (rc != SQLITE_OK)
+		return rc;
+	f->level = level;
+	recovery_end(f); /* Nobody else has SHARED. */
+	return SQLITE_OK;
 }
 
 static int file_unlock(sqlite3_file *file, int level)
 {
-	return real_of(file)->pMethods->xUnlock(real_of(file), level);
+	struct file *f = (struct file *)file;
+	int rc = f->real->pMethods->xUnlock(f->real, level);
+
+	f->level = level;
+	if (rc == SQLITE_OK)
+		recovery_end(f);
+	return rc;
 }
 
 static int file_check_reserved(sqlite3_file *file, int *ret_reserved)
 {
-	return real_of(file)->pMethods->xCheckReservedLock(real_of(file), ret_reserved);
+	unsigned over = atomic_load_explicit(&recoveries.over, memory_order_acquire);
+	int rc = real_of(file)->pMethods->xCheckReservedLock(real_of(file), ret_reserved);
+
+	if (rc == SQLITE_OK &&
+	    atomic_load_explicit(&recoveries.begun, memory_order_relaxed) != over)
+		*ret_reserved = 0;
+	return rc;
 }
 
 static int file_control(sqlite3_file *file, int op, void *arg)
@@ -256,6 +308,8 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int 
 	file->pool = NULL;
 	file->snapshot_ms = NULL;
 	file->portion = file->unsynced = 0;
+	file->level = SQLITE_LOCK_NONE;
+	file->recovers = false;
 	file->real->pMethods = NULL;
 	account_enter(file->account);
 	rc = real->xOpen(real, name, file->real, flags, ret_flags);
