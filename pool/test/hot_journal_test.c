@@ -112,6 +112,7 @@ TEST(hot_journal, is_not_taken_for_one_in_use)
 	char died[128], journal[140], copy[128], copy_journal[140];
 	sqlite3 *writer, *a, *b;
 	sqlite3_stmt *of_b;
+	sqlite3_file *file_of_a;
 
 	snprintf(died, sizeof died, "%s", in(&f, "died.db"));
 	snprintf(journal, sizeof journal, "%s-journal", died);
@@ -124,6 +125,7 @@ TEST(hot_journal, is_not_taken_for_one_in_use)
 	execute(writer, some);
 	copy_file(died, copy);
 	meeting.other = reader_open(copy, &a);
+	file_of_a = meeting.opened;
 	of_b = reader_open(copy, &b);
 	execute(writer, "BEGIN; UPDATE counted SET rows = 100");
 	execute(writer, some);
@@ -138,12 +140,12 @@ TEST(hot_journal, is_not_taken_for_one_in_use)
 	CHECK_INT(meeting.told, ==, 0);
 	CHECK_INT(sqlite3_column_int(of_b, 0), ==, 0);
 
-	/* Over: a writer is a writer again. */
+	/* Over, for both: a writer is a writer again. */
 	sqlite3_reset(of_b);
-	execute(a, "BEGIN IMMEDIATE");
-	meeting.real_methods->xCheckReservedLock(meeting.opened, &meeting.told);
+	execute(b, "BEGIN IMMEDIATE");
+	meeting.real_methods->xCheckReservedLock(file_of_a, &meeting.told);
 	CHECK_INT(meeting.told, ==, 1);
-	execute(a, "ROLLBACK");
+	execute(b, "ROLLBACK");
 	sqlite3_finalize(of_b);
 	sqlite3_finalize(meeting.other);
 	CHECK_INT(sqlite3_close(a) | sqlite3_close(b) | sqlite3_close(writer), ==, SQLITE_OK);
