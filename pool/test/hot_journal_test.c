@@ -151,3 +151,71 @@ TEST(hot_journal, is_not_taken_for_one_in_use)
 	CHECK_INT(sqlite3_close(a) | sqlite3_close(b) | sqlite3_close(writer), ==, SQLITE_OK);
 	sqlite3_vfs_unregister(&meeting.vfs);
 }
+
+/* --- Its end ------------------------------------------------------------------------------- */
+
+/* The name stays the caller's, until it is closed. */
+static sqlite3_file *file_open(const char *name)
+{
+	static const int flags = SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+	sqlite3_vfs *vfs = sqlite3_vfs_find(vfs_name(false));
+	sqlite3_file *file = calloc(1, (size_t)vfs->szOsFile);
+
+	CHECK_INT(vfs->xOpen(vfs, name, file, flags, NULL), ==, SQLITE_OK);
+	return file;
+}
+
+static void file_close(sqlite3_file *file)
+{
+	CHECK_INT(file->pMethods->xClose(file), ==, SQLITE_OK);
+	free(file);
+}
+
+static int lock_up_to(sqlite3_file *file, int level)
+{
+	int rc = file->pMethods->xLock(file, SQLITE_LOCK_SHARED);
+
+	return rc == SQLITE_OK ? file->pMethods->xLock(file, level) : rc;
+}
+
+static int reserved_is_seen(sqlite3_file *writer, sqlite3_file *reader)
+{
+	int told = -1;
+
+	CHECK_INT(lock_up_to(writer, SQLITE_LOCK_RESERVED), ==, SQLITE_OK);
+	CHECK_INT(reader->pMethods->xCheckReservedLock(reader, &told), ==, SQLITE_OK);
+	CHECK_INT(writer->pMethods->xUnlock(writer, SQLITE_LOCK_NONE), ==, SQLITE_OK);
+	return told;
+}
+
+/* A writer is a writer again: whoever rolls back has what he asked for, and keeps it
+ * (locking_mode=EXCLUSIVE), or was refused, and is closed without an unlock. */
+TEST(hot_journal, rollback_is_over_when_granted_and_when_closed)
+{
+	CLEANUP(fixture_close)
+	struct fixture f = fixture_config((struct pp_config){ .readers = 1 });
+	sqlite3_file *writer, *reader, *alone, *refused, *other;
+	char path[128] = "", its_own[128] = "";
+
+	snprintf(path, sizeof path, "%s", in(&f, "written.db"));
+	snprintf(its_own, sizeof its_own, "%s", in(&f, "rolled_back.db"));
+	CHECK_INT(vfs_register(), ==, SQLITE_OK);
+	writer = file_open(path);
+	reader = file_open(path);
+	alone = file_open(its_own);
+	CHECK_INT(reserved_is_seen(writer, reader), ==, 1);
+	CHECK_INT(lock_up_to(alone, SQLITE_LOCK_EXCLUSIVE), ==, SQLITE_OK);
+	CHECK_INT(reserved_is_seen(writer, reader), ==, 1);
+	file_close(alone);
+
+	other = file_open(its_own);
+	refused = file_open(its_own);
+	CHECK_INT(other->pMethods->xLock(other, SQLITE_LOCK_SHARED), ==, SQLITE_OK);
+	CHECK_INT(lock_up_to(refused, SQLITE_LOCK_EXCLUSIVE), ==, SQLITE_BUSY);
+	CHECK_INT(reserved_is_seen(writer, reader), ==, 0);
+	file_close(refused);
+	CHECK_INT(reserved_is_seen(writer, reader), ==, 1);
+	file_close(other);
+	file_close(reader);
+	file_close(writer);
+}
