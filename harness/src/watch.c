@@ -146,14 +146,24 @@ static void hang(struct harness_run *run, pid_t child, enum where where)
 	kill(child, SIGKILL);
 }
 
+/* The child's own word goes before its end: Valgrind ends a client of several threads by a signal
+ * to itself, and where that comes late, it has an exit status (core_panic). */
+static int crash_signal(const struct shared *shared, int status)
+{
+	int told = atomic_load(&shared->complete) ? 0 : atomic_load(&shared->crash_signal);
+
+	return told != 0 ? told : WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
 static void ended(struct harness_run *run, int status, bool killed)
 {
 	struct shared *shared = run->shared;
+	int crash = crash_signal(shared, status);
 
 	if (killed || atomic_load(&shared->cannot) != 0)
 		return;
-	if (WIFSIGNALED(status)) {
-		verdict_add(run, VERDICT_FAIL, "crash: SIG%s%s%s%s", sigabbrev_np(WTERMSIG(status)),
+	if (crash != 0) {
+		verdict_add(run, VERDICT_FAIL, "crash: SIG%s%s%s%s", sigabbrev_np(crash),
 		            case_runs(shared) ? " in case " : "",
 		            case_runs(shared) ? shared->case_name : "",
 		            atomic_load(&shared->frame_count) > 0

@@ -99,6 +99,19 @@ static void fake_give_back(void *target, struct harness_connection *connection)
 	connection->handle = NULL;
 }
 
+/* The handler runs, and what it raises is not delivered. */
+static void crash_and_exit(void)
+{
+	struct sigaction crash;
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	sigaction(SIGSEGV, NULL, &crash);
+	crash.sa_handler(SIGSEGV);
+	_exit(1);
+}
+
 static bool fake_query(struct harness_connection *connection, const char *sql,
                        const struct harness_value *args, unsigned arg_count, harness_row_fn *on_row,
                        void *context, struct harness_failure *reterr_failure)
@@ -107,6 +120,8 @@ static bool fake_query(struct harness_connection *connection, const char *sql,
 		(void)reterr_failure;
 	if (fake.crash)
 		raise(SIGSEGV);
+	if (fake.crash_late)
+		crash_and_exit();
 	return true;
 }
 
@@ -253,7 +268,7 @@ static _Noreturn void run_here(const struct harness_scenario *scenario, struct o
 {
 	if (freopen("out", "w", stdout) == NULL || freopen("error", "w", stderr) == NULL)
 		exit(99);
-	if (fake.leak_heap || fake.leak_thread || fake.crash)
+	if (fake.leak_heap || fake.leak_thread || fake.crash || fake.crash_late)
 		fake_leaks_are_meant();
 	if (fake.file_size_max > 0)
 		limit_files(fake.file_size_max);

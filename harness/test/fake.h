@@ -23,7 +23,8 @@ struct fake {
 	bool hang_in_close; /* The same. */
 	bool violate;       /* check() says so. */
 	bool refuse;        /* lend fails, as overloaded. */
-	bool crash;         /* query writes through NULL. */
+	bool crash;         /* query raises SIGSEGV. */
+	bool crash_late;    /* The same, and the process exits before the signal arrives. */
 	double watch_limit_s, watch_between_s;
 	long file_size_max;  /* RLIMIT_FSIZE of the whole run; 0: none. */
 	const char *lacking; /* What setup misses. */

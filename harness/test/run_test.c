@@ -106,6 +106,19 @@ TEST(run, names_the_signal_and_the_stack_of_a_crash)
 	CHECK_CONTAINS(o.error, "fake_query");
 }
 
+TEST(run, takes_a_crash_that_ends_by_an_exit_for_a_crash)
+{
+	CLEANUP(outcome_done)
+	struct outcome o;
+
+	if (strcmp(PP_VARIANT, "asan") == 0 || strcmp(PP_VARIANT, "tsan") == 0)
+		return; /* The sanitizer has the signal. */
+	o = scenario_run(&fake_scenario, (struct fake){ .crash_late = true }, "--threads", "1",
+	                 "--operations", "50", NULL);
+	CHECK_INT(o.code, ==, 1);
+	CHECK_CONTAINS(o.reasons, "crash: SIGSEGV");
+}
+
 TEST(run, says_where_every_thread_hangs)
 {
 	CLEANUP(outcome_done)
