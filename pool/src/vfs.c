@@ -12,6 +12,9 @@
 #include "internal.h"
 #include "vfs.h"
 
+#include <stdio.h>
+#include <unistd.h>
+
 /* Of sqlite3_file_control(); those below 100 are SQLite's. */
 enum { CONTROL_POOL = 0x7070, CONTROL_SNAPSHOT, CONTROL_PORTIONS };
 
@@ -29,6 +32,7 @@ struct file {
 	unsigned portion, unsynced; /* Bytes. portion is 0 where SQLite alone says when to sync. */
 	int level;                  /* Its lock, as far as it was granted. */
 	bool recovers;              /* Counted in recoveries.begun, and not in .over. */
+	const char *name;           /* SQLite's, as long as it is open; NULL: a temporary file. */
 	sqlite3_file real[];        /* Behind it in the same allocation. */
 };
 
@@ -210,12 +214,25 @@ static int file_characteristics(sqlite3_file *file)
 	return real_of(file)->pMethods->xDeviceCharacteristics(real_of(file));
 }
 
+static bool index_may_be_written(const struct file *f)
+{
+	char index[PATH_MAX + 8];
+
+	snprintf(index, sizeof index, "%s-shm", f->name);
+	return access(index, W_OK) == 0;
+}
+
+/* Where open() fails for a moment SQLite takes the WAL's index for reading only. All connections
+ * of the process share it, and none could write as long as there is any: so this one is refused,
+ * and whoever is the first to come next opens it again. */
 static int file_shm_map(sqlite3_file *file, int region, int size, int extend, void volatile **ret)
 {
 	struct account *before = account_enter(account_of(file));
 	int rc = real_of(file)->pMethods->xShmMap(real_of(file), region, size, extend, ret);
 
 	account_enter(before);
+	if ((rc & 0xff) == SQLITE_READONLY && index_may_be_written((struct file *)file))
+		return SQLITE_CANTOPEN;
 	return rc;
 }
 
@@ -310,6 +327,7 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int 
 	file->portion = file->unsynced = 0;
 	file->level = SQLITE_LOCK_NONE;
 	file->recovers = false;
+	file->name = name;
 	file->real->pMethods = NULL;
 	account_enter(file->account);
 	rc = real->xOpen(real, name, file->real, flags, ret_flags);

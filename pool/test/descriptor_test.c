@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/wait.h>
 
 typedef int open_fn(const char *path, int flags, int mode);
 static sqlite3_syscall_ptr real_open;
@@ -76,5 +77,42 @@ TEST(descriptor, that_lacked_for_the_wal_costs_a_connection)
 	refused = "-wal";
 	pp_transact(f.pool, NULL, insert, NULL, NULL);
 	CHECK(refused == NULL);
+	must(pp_transact(f.pool, NULL, insert, NULL, &error), &error);
+}
+
+/* With its WAL and the WAL's index, which are there for whoever opens the file next. */
+static void die_with_it_open(const char *path)
+{
+	pid_t child = fork();
+	int status;
+	sqlite3 *db;
+
+	if (child == 0)
+		_exit(sqlite3_open(path, &db) == SQLITE_OK &&
+		                      sqlite3_exec(db, "INSERT INTO t VALUES (NULL, NULL)", NULL,
+		                                   NULL, NULL) == SQLITE_OK
+		              ? 0
+		              : 1);
+	CHECK_INT(waitpid(child, &status, 0), ==, child);
+	CHECK_INT(status, ==, 0);
+}
+
+/* The index is the process's: where the first connection has it for reading only, none can write as
+ * long as there is any. */
+TEST(descriptor, that_lacked_for_the_index_of_the_wal_is_told)
+{
+	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	struct pp_config config = { .path = f.path, .readers = 1 };
+	struct pp_error error = { 0 };
+
+	must(pp_close(f.pool, PP_NO_WAIT, NULL), NULL);
+	f.pool = NULL;
+	die_with_it_open(f.path);
+	wrap_open();
+	refused = "-shm";
+	CHECK_INT(pp_open(&config, &f.pool, &error), ==, PP_SQLITE);
+	CHECK(refused == NULL);
+	CHECK_INT(error.sqlite_code & 0xff, ==, SQLITE_CANTOPEN);
+	must(pp_open(&config, &f.pool, &error), &error);
 	must(pp_transact(f.pool, NULL, insert, NULL, &error), &error);
 }
