@@ -37,7 +37,7 @@
 	X(early_ack)          /* A commit is acknowledged now and done with the next statement. */ \
 	X(false_error)        /* A commit is reported as failed. */                                \
 	X(wrong_kind)         /* Nothing free in time is an error of SQL. */                       \
-	X(close_under_holder) /* Close waits for nobody, and gives the memory back. */             \
+	X(close_under_holder) /* Close takes the connection from under its holder. */              \
 	X(wrong_count)        /* The books say one more lent than there is. */
 
 enum fault {
@@ -61,6 +61,7 @@ struct connection {
 	unsigned holders;        /* One at most, if all is well. */
 	unsigned level;          /* Of transactions begun by begin(). */
 	bool owes;               /* A commit that was acknowledged. */
+	atomic_bool gone;        /* Taken from under its holder. */
 	struct connection *next; /* In the idle list. */
 };
 
@@ -70,8 +71,7 @@ struct waiter {
 	struct waiter *next;
 };
 
-/* From mmap(), and kept for late-comers, who are refused; but with close_under_holder whoever comes
- * after its end crashes for certain. */
+/* From mmap(), and kept for late-comers, who are refused. */
 struct pool {
 	enum fault planted;
 	struct harness_target_options options;
@@ -102,9 +102,17 @@ static __attribute__((noinline)) void wait_for_ever(void)
 		pause();
 }
 
+/* NULL, of which SQLite says that it is misused: it is closed, but for what goes on in it. */
+static sqlite3 *db_of(const struct connection *c)
+{
+	return atomic_load(&c->gone) ? NULL : c->db;
+}
+
 static bool exec(struct connection *c, const char *sql, struct harness_failure *f)
 {
-	return sqlite3_exec(c->db, sql, NULL, NULL, NULL) == SQLITE_OK || sqlite_failed(c->db, f);
+	sqlite3 *db = db_of(c);
+
+	return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK || sqlite_failed(db, f);
 }
 
 /* --- Open and close ----------------------------------------------------------------------- */
@@ -161,8 +169,6 @@ static void disconnect(struct pool *pool, struct harness_residue *ret)
 		if (sqlite3_close(c->db) != SQLITE_OK)
 			ret->connections += sqlite3_close_v2(c->db) == SQLITE_OK;
 	}
-	if (pool->planted == close_under_holder)
-		munmap(pool, sizeof *pool);
 }
 
 static bool open_(const struct harness_target_options *options, void **ret,
@@ -225,12 +231,13 @@ static void close_(void *target, struct harness_residue *ret)
 	if (pool->planted == hang_in_close)
 		wait_for_ever();
 	pthread_mutex_lock(&pool->mutex);
-	pool->closing = pool->planted != close_under_holder;
+	pool->closing = true;
+	for (unsigned i = 0; i < pool->count; i++)
+		atomic_store(&pool->connections[i].gone, pool->planted == close_under_holder);
 	for (unsigned lane = 0; lane < 2; lane++)
 		for (struct waiter *w = pool->waiting[lane]; w != NULL; w = w->next)
 			pthread_cond_signal(&w->come);
-	while (pool->lent_count + pool->coming > 0 && rc != ETIMEDOUT &&
-	       pool->planted != close_under_holder)
+	while (pool->lent_count + pool->coming > 0 && rc != ETIMEDOUT)
 		rc = pthread_cond_timedwait(&pool->all_back, &pool->mutex, &limit);
 	pthread_mutex_unlock(&pool->mutex);
 	if (rc == ETIMEDOUT) { /* Nothing is taken from under a holder. */
@@ -377,7 +384,7 @@ static bool query(struct harness_connection *connection, const char *sql,
 {
 	struct connection *c = connection->handle;
 
-	return settle(c, f) && statement_run(c->db, sql, args, arg_count, on_row, context, f);
+	return settle(c, f) && statement_run(db_of(c), sql, args, arg_count, on_row, context, f);
 }
 
 static bool begin(struct harness_connection *connection, struct harness_failure *f)
