@@ -37,14 +37,22 @@ static void wrap_open(void)
 		==, SQLITE_OK);
 }
 
-TEST(descriptor, that_lacked_when_the_pool_was_opened_is_told)
+/* A database that no pool has open. */
+static struct fixture closed(void)
 {
-	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
-	struct pp_config config = { .path = f.path, .readers = 1 };
-	struct pp_error error = { 0 };
+	struct fixture f = fixture_open(1);
 
 	must(pp_close(f.pool, PP_NO_WAIT, NULL), NULL);
 	f.pool = NULL;
+	return f;
+}
+
+TEST(descriptor, that_lacked_when_the_pool_was_opened_is_told)
+{
+	CLEANUP(fixture_close) struct fixture f = closed();
+	struct pp_config config = { .path = f.path, .readers = 1 };
+	struct pp_error error = { 0 };
+
 	wrap_open();
 	refused = ".db";
 	CHECK_INT(pp_open(&config, &f.pool, &error), ==, PP_SQLITE);
@@ -101,12 +109,10 @@ static void die_with_it_open(const char *path)
  * long as there is any. */
 TEST(descriptor, that_lacked_for_the_index_of_the_wal_is_told)
 {
-	CLEANUP(fixture_close) struct fixture f = fixture_open(1);
+	CLEANUP(fixture_close) struct fixture f = closed();
 	struct pp_config config = { .path = f.path, .readers = 1 };
 	struct pp_error error = { 0 };
 
-	must(pp_close(f.pool, PP_NO_WAIT, NULL), NULL);
-	f.pool = NULL;
 	die_with_it_open(f.path);
 	wrap_open();
 	refused = "-shm";
