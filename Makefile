@@ -327,7 +327,9 @@ nightly: setup ## What takes longer: all variants, long runs
 	@$(MAKE) --no-print-directory gate GATE_SECONDS=300 PAIR_SECONDS=30 KILLS=10000 TIMES=100 STATES=5000000 \
 		FAULT_ROUNDS=20 ROUNDS=2000 WAIT_SECONDS=60 SWEEP_STRIDE=1 MEMCHECK_STRIDE=1
 	@for s in oom_sweep io_sweep; do \
-		$(BUILD)/release/poolproof run $$s --modes pairs --pairs 1000 --variant instrumented || exit 1; \
+		pairs="$(BUILD)/release/poolproof run $$s --modes pairs --pairs all --variant instrumented"; \
+		$$pairs --part 1/2 & $$pairs --part 2/2; two=$$?; \
+		wait $$! && [ $$two = 0 ] || exit 1; \
 		for v in asan tsan; do $(BUILD)/$$v/poolproof run $$s --stride 5 || exit 1; done; \
 	done
 	@$(BUILD)/release/poolproof run concurrent_load --threads 32 --seconds 60

@@ -6,11 +6,12 @@
  *            database: the first system call of SQLite's unix VFS fails with EIO, then the second,
  *            ... until there is none left; and so with ENOSPC where something is made or written,
  *            EMFILE where something is opened, EINTR once and three times, transfers cut short,
- *            refused locks; each once, and (but for EINTR) from then on; then pairs, drawn from the
- *            seed. In WAL and in DELETE mode, with one thread and in virtual time.
- * Passes     when each call succeeds or fails for a reason that fits, the pool serves again (it
- *            is counted what that took), each write is there whole or not at all, what was
- * acknowledged is there, the file is sound, and nothing is left.
+ *            refused locks; each once, and (but for EINTR) from then on; then pairs, all or drawn
+ *            from the seed, the second of which meets what comes after the first. In WAL and in
+ *            DELETE mode, with one thread and in virtual time.
+ * Passes     when each call succeeds or fails for a reason that fits, the pool serves again (it is
+ *            counted what that took), each write is there whole or not at all, what was
+ *            acknowledged is there, the file is sound, and nothing is left.
  *
  * On another target (--target raw): nothing crashes, it serves afterwards, writes are whole.
  */
@@ -18,7 +19,6 @@
 #include "targets/targets.h"
 #include "workloads/sweep.h"
 
-#include <poolproof/harness/entropy.h>
 #include <poolproof/harness/run.h>
 
 #include <errno.h>
@@ -138,7 +138,7 @@ static void every_one(const struct kind *kind, uint64_t places, uint64_t times)
 
 		snprintf(what, sizeof what, "%s, %s, %s %llu", often(times), kind->name,
 		         kind->place, (unsigned long long)n);
-		sweep_one(&fault, 1, what);
+		sweep_one(&fault, what);
 	}
 }
 
@@ -160,25 +160,9 @@ static void every_kind(const uint64_t visits[])
 				          kinds[i].times[j]);
 }
 
-static void some_pairs(struct harness_entropy *entropy, int64_t count)
-{
-	static const int errors[] = { EIO, ENOSPC, EINTR, EAGAIN };
-	char what[80];
-
-	for (unsigned i = 0; i < sweep_options.pairs / sweep_options.stride && count > 0; i++) {
-		struct harness_fault faults[2] = { { .place = "io.*" }, { .place = "io.*" } };
-
-		faults[0].skip = (uint64_t)harness_entropy_uniform(entropy, 0, count - 1);
-		faults[1].skip =
-			faults[0].skip + (uint64_t)harness_entropy_zipfian(entropy, 1, 64, 0.99);
-		for (unsigned j = 0; j < 2; j++)
-			faults[j].error = errors[harness_entropy_uniform(entropy, 0, 3)];
-		snprintf(what, sizeof what, "pair %u, io.* %llu (errno %d) and %llu (errno %d)", i,
-		         (unsigned long long)faults[0].skip, faults[0].error,
-		         (unsigned long long)faults[1].skip, faults[1].error);
-		sweep_one(faults, 2, what);
-	}
-}
+static const struct sweep_pairs pairs = { .place = "io.*",
+	                                  .errors = { EIO, ENOSPC, EINTR, EAGAIN },
+	                                  .error_count = 4 };
 
 static void install(struct harness_run *run)
 {
@@ -192,17 +176,14 @@ static void install(struct harness_run *run)
 
 static void body(struct harness_run *run)
 {
-	struct harness_entropy entropy;
-	uint64_t visits[PLACES], sequence = 0;
+	uint64_t visits[PLACES];
 
 	install(run);
-	sweep_begin(run, &law, SEQUENCE_IO);
+	sweep_begin(run, &law, SEQUENCE_IO, &pairs);
 	while (sweep_next()) {
-		harness_entropy_init(&entropy, harness_run_options(run)->seed, 0, sequence++);
 		sweep_visits(io_places, PLACES, visits);
 		every_kind(visits);
-		if ((sweep_options.modes & SWEEP_PAIRS) != 0)
-			some_pairs(&entropy, (int64_t)visits[0]);
+		sweep_pairs(visits[0]);
 	}
 	sweep_end();
 }
@@ -211,11 +192,9 @@ static const struct harness_scenario scenario = {
 	.name = "io_sweep",
 	.question = "What if any one system call fails?",
 	.load = "sequences that reach the file, each system call failing in turn: EIO, ENOSPC, "
-		"EMFILE, "
-		"EINTR, cut short, locks refused; once, from then on, in pairs",
+		"EMFILE, EINTR, cut short, locks refused; once, from then on, in pairs",
 	.passes = "each call succeeds or says why not, the pool serves again, every write is whole "
-		  "or "
-		  "not there, the file is sound, nothing is left",
+		  "or not there, the file is sound, nothing is left",
 	.options = sweep_argp,
 	.option = sweep_option,
 	.body = body,

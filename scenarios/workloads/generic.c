@@ -184,6 +184,14 @@ static void transact(struct trial *t)
 
 /* --- Afterwards --------------------------------------------------------------------------- */
 
+void generic_go_on(struct trial *t)
+{
+	if (t->worker.target_state == NULL && !came_of(t, "open", open_target(t)))
+		return;
+	commit_one(t);
+	read_once(t);
+}
+
 /* It may take a borrower or two who find a broken connection until a whole one is lent. */
 void generic_prove(struct trial *t)
 {

@@ -8,6 +8,7 @@
 #include "sweep.h"
 
 #include <poolproof/harness/case.h>
+#include <poolproof/harness/entropy.h>
 #include <poolproof/harness/run.h>
 #include <poolproof/harness/vtime.h>
 #include <poolproof/point.h>
@@ -24,8 +25,8 @@ enum { SEQUENCES_MAX = 64, PLACES_MAX = 32, ROOM_BYTES = 64 << 20 };
 const struct argp_option sweep_argp[] = {
 	{ "sequence", KEY_SEQUENCE, "WORD", 0, "Only the sequences with WORD in their name", 0 },
 	{ "modes", KEY_MODES, "LIST", 0, "Of once, lasting, pairs (all)", 0 },
-	{ "pairs", KEY_PAIRS, "N", 0, "Pairs of faults, of each sequence and journal mode (20)",
-	  0 },
+	{ "pairs", KEY_PAIRS, "N", 0,
+	  "Pairs of faults, of each sequence and journal mode (20), or all", 0 },
 	{ "stride", KEY_STRIDE, "N", 0, "Every N-th place only (1)", 0 },
 	{ "part", KEY_PART, "K/N", 0, "The K-th of N parts of the sweep (1/1)", 0 },
 	{ 0 },
@@ -76,6 +77,15 @@ static const char *read_part(const char *value)
 	return NULL;
 }
 
+static const char *read_pairs(const char *value)
+{
+	if (strcmp(value, "all") == 0)
+		sweep_options.pairs = SWEEP_ALL;
+	else if (harness_read_whole(value, 0, 100000, &sweep_options.pairs) != NULL)
+		return "must be a whole number, 0 to 100000, or all";
+	return NULL;
+}
+
 static const char *read_sequence(const char *value)
 {
 	static const struct sequences *const all[] = { &sequences_lend, &sequences_work,
@@ -97,7 +107,7 @@ const char *sweep_option(int key, const char *value)
 	case KEY_MODES:
 		return read_modes(value);
 	case KEY_PAIRS:
-		return harness_read_whole(value, 0, 100000, &sweep_options.pairs);
+		return read_pairs(value);
 	case KEY_STRIDE:
 		return harness_read_whole(value, 1, 100000, &sweep_options.stride);
 	case KEY_PART:
@@ -116,6 +126,8 @@ static struct {
 	unsigned count, position; /* position: of sequence and journal mode; 0: before the first. */
 	struct trial_sums before; /* When this sequence began. */
 	uint64_t armed;           /* Trials of it. */
+	const struct sweep_pairs *pairs;
+	uint64_t pair_count; /* That met both faults. */
 	char folder[300];
 	bool in_memory; /* The folder is in /dev/shm. */
 	struct {
@@ -123,6 +135,11 @@ static struct {
 		uint64_t hits;
 	} places[PLACES_MAX];
 } sweep;
+
+/* How often the place of the pairs is visited in this sequence where visit n alone fails, with each
+ * of the errors; 0: not known. */
+enum { KNOWN_MAX = 16384 };
+static uint32_t reach[SWEEP_ERRORS_MAX][KNOWN_MAX];
 
 static void choose(const struct sequences *from, unsigned traits)
 {
@@ -168,11 +185,13 @@ static void warm_up(void)
 	sweep.trial.sums = (struct trial_sums){ 0 };
 }
 
-void sweep_begin(struct harness_run *run, const struct trial_law *law, unsigned traits)
+void sweep_begin(struct harness_run *run, const struct trial_law *law, unsigned traits,
+                 const struct sweep_pairs *pairs)
 {
 	unsigned char byte;
 
 	sweep.run = run;
+	sweep.pairs = pairs;
 	sqlite3_randomness(1, &byte); /* Seeded by a system call, which is no sequence's. */
 	if (!harness_vtime_begin())
 		harness_cannot(run, "SQLite has no VFS \"unix\"; use one that has");
@@ -244,6 +263,7 @@ bool sweep_next(void)
 		sweep.trial.sequence = s;
 		sweep.before = sweep.trial.sums;
 		sweep.armed = 0;
+		memset(reach, 0, sizeof reach);
 		sweep.position++;
 		return true;
 	}
@@ -280,10 +300,25 @@ static void count_places(const struct harness_fault *fault)
 	sweep.places[i].hits += fault->hits;
 }
 
-void sweep_one(struct harness_fault faults[], unsigned count, const char *what)
+static void learn(const struct harness_fault *fault)
 {
-	if (!harness_case_begin(sweep.run, "%s, %s, %s", mode(), sweep.trial.sequence->name, what))
+	const struct sweep_pairs *p = sweep.pairs;
+
+	if (fault->hits != 1 || fault->times > 1 || fault->action != HARNESS_FAULT_FAIL ||
+	    strcmp(fault->place, p->place) != 0 || fault->skip >= KNOWN_MAX)
 		return;
+	for (unsigned i = 0; i < p->error_count; i++)
+		if (p->errors[i] == fault->error)
+			reach[i][fault->skip] = (uint32_t)fault->visits;
+}
+
+bool sweep_is_last(uint64_t n)
+{
+	return n < KNOWN_MAX && reach[0][n] == n + 1;
+}
+
+static void try(struct harness_fault faults[], unsigned count)
+{
 	for (unsigned i = 0; i < count; i++)
 		harness_case_choose(sweep.run, faults[i].skip);
 	trial_run(&sweep.trial, faults, count);
@@ -295,6 +330,161 @@ void sweep_one(struct harness_fault faults[], unsigned count, const char *what)
 		harness_case_note(sweep.run, "%llu hits", (unsigned long long)faults[0].hits);
 	harness_case_end(sweep.run);
 }
+
+void sweep_one(struct harness_fault *fault, const char *what)
+{
+	if (!harness_case_begin(sweep.run, "%s, %s, %s", mode(), sweep.trial.sequence->name, what))
+		return;
+	try(fault, 1);
+	learn(fault);
+}
+
+/* --- Pairs -------------------------------------------------------------------------------- */
+
+static struct harness_fault visit_of(uint64_t n, unsigned error)
+{
+	return (struct harness_fault){ .place = sweep.pairs->place,
+		                       .error = sweep.pairs->errors[error],
+		                       .skip = n,
+		                       .times = 1 };
+}
+
+/* "17", or "17 (errno 5)". */
+static const char *told(const struct harness_fault *fault, char text[static 40])
+{
+	int length = snprintf(text, 40, "%llu", (unsigned long long)fault->skip);
+
+	if (fault->error != 0)
+		snprintf(text + length, 40 - (size_t)length, " (errno %d)", fault->error);
+	return text;
+}
+
+/* How many visits come after this one where it fails, alone. */
+static uint64_t visits_after(uint64_t n, unsigned error)
+{
+	struct harness_fault fault = visit_of(n, error);
+	char text[40];
+
+	if (n < KNOWN_MAX && reach[error][n] != 0)
+		return reach[error][n] - n - 1;
+	harness_case_always(sweep.run, "%s, %s, alone, %s %s", mode(), sweep.trial.sequence->name,
+	                    fault.place, told(&fault, text));
+	try(&fault, 1);
+	learn(&fault);
+	return fault.hits == 0 ? 0 : fault.visits - n - 1;
+}
+
+static const char *kind_of_pair(void)
+{
+	return sweep.trial.goes_on ? "recovery" : "pair";
+}
+
+static void one_pair(unsigned i, uint64_t first, unsigned first_error, uint64_t second,
+                     unsigned second_error)
+{
+	struct harness_fault faults[] = { visit_of(first, first_error),
+		                          visit_of(second, second_error) };
+	char texts[2][40];
+
+	if (!harness_case_begin(sweep.run, "%s, %s, %s %u, %s %s and %s", mode(),
+	                        sweep.trial.sequence->name, kind_of_pair(), i, sweep.pairs->place,
+	                        told(&faults[0], texts[0]), told(&faults[1], texts[1])))
+		return;
+	try(faults, 2);
+	sweep.pair_count += faults[1].hits;
+	if (faults[1].hits == 0)
+		harness_distrust(sweep.run,
+		                 "%s, %s, %s %u: the second fault was not met, and is where the "
+		                 "first one, alone, leads to",
+		                 mode(), sweep.trial.sequence->name, kind_of_pair(), i);
+}
+
+static unsigned any_error(struct harness_entropy *entropy)
+{
+	return (unsigned)harness_entropy_uniform(entropy, 0, sweep.pairs->error_count - 1);
+}
+
+/* The second fault meets whoever comes after the sequence in which the first one was met. */
+static void one_recovery(struct harness_entropy *entropy, unsigned i, uint64_t first,
+                         unsigned error)
+{
+	struct harness_fault fault = visit_of(first, error);
+	uint64_t in_sequence = visits_after(first, error), last;
+	char text[40];
+
+	sweep.trial.goes_on = true;
+	harness_case_always(sweep.run, "%s, %s, alone and on, %s %s", mode(),
+	                    sweep.trial.sequence->name, fault.place, told(&fault, text));
+	try(&fault, 1);
+	last = fault.hits == 0 ? 0 : fault.visits - 1;
+	if (last > first + in_sequence)
+		one_pair(i, first, error,
+		         (uint64_t)harness_entropy_uniform(
+				 entropy, (int64_t)(first + in_sequence + 1), (int64_t)last),
+		         any_error(entropy));
+	sweep.trial.goes_on = false;
+}
+
+static void all_pairs(struct harness_entropy *entropy, uint64_t visits)
+{
+	unsigned i = 0, j = 0;
+
+	for (uint64_t n = 0; n < visits; n += sweep_options.stride) {
+		unsigned error = any_error(entropy);
+		uint64_t after = visits_after(n, error);
+
+		for (uint64_t apart = 1; apart <= after; apart++)
+			one_pair(i++, n, error, n + apart, any_error(entropy));
+		one_recovery(entropy, j++, n, error);
+	}
+}
+
+/* From the drawn visit on the next one that anything comes after in the sequence. The second fault
+ * is near enough to it to meet what is done about it, as a rule. */
+static void draw_pair(struct harness_entropy *entropy, unsigned i, uint64_t step, uint64_t steps)
+{
+	uint64_t first = 0, after = 0, apart;
+	unsigned error = any_error(entropy);
+
+	for (uint64_t tried = 0; tried < steps && after == 0; tried++) {
+		first = (step + tried) % steps * sweep_options.stride;
+		after = visits_after(first, error);
+	}
+	if (after == 0)
+		return;
+	apart = (uint64_t)harness_entropy_zipfian(entropy, 1, (int64_t)after, 0.99);
+	one_pair(i, first, error, first + apart, any_error(entropy));
+}
+
+static void some_pairs(struct harness_entropy *entropy, uint64_t visits, unsigned count)
+{
+	uint64_t stride = sweep_options.stride, steps = (visits + stride - 1) / stride;
+
+	for (unsigned i = 0; i < count && steps > 0; i++) {
+		int64_t last = (int64_t)steps - 1;
+
+		draw_pair(entropy, i, (uint64_t)harness_entropy_uniform(entropy, 0, last), steps);
+		one_recovery(entropy, i,
+		             (uint64_t)harness_entropy_uniform(entropy, 0, last) * stride,
+		             any_error(entropy));
+	}
+}
+
+void sweep_pairs(uint64_t visits)
+{
+	const struct sweep_options *o = &sweep_options;
+	struct harness_entropy entropy;
+
+	if ((o->modes & SWEEP_PAIRS) == 0)
+		return;
+	harness_entropy_init(&entropy, harness_run_options(sweep.run)->seed, 0, sweep.position);
+	if (o->pairs == SWEEP_ALL)
+		all_pairs(&entropy, visits);
+	else
+		some_pairs(&entropy, visits, o->pairs / o->stride);
+}
+
+/* --- The end ------------------------------------------------------------------------------ */
 
 static void number(const char *name, uint64_t value)
 {
@@ -308,6 +498,7 @@ void sweep_end(void)
 
 	number("runs_count", sums->runs);
 	number("hits_count", sums->hits);
+	number("pairs_count", sweep.pair_count);
 	number("benign_count", sums->benign);
 	number("wrong_count", sums->wrong);
 	number("nomem_count", sums->nomem);

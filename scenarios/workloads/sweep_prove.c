@@ -172,6 +172,33 @@ bool trial_open(struct trial *t)
 	return status == PP_OK;
 }
 
+/* Not where the sequence has left a pool that is to be helped, or where its database was only in
+ * memory: a write has a table to go to. */
+void trial_go_on(struct trial *t)
+{
+	struct pp_config config = trial_config(t);
+	struct pp_lease lease = { 0 };
+	enum pp_status status;
+	unsigned n;
+
+	if (is_generic(t)) {
+		generic_go_on(t);
+		return;
+	}
+	if ((t->sequence->traits & SEQUENCE_HELPED) != 0 ||
+	    (t->pool == NULL && (t->sequence->traits & SEQUENCE_MEMDB) != 0) ||
+	    (t->pool == NULL && !trial_did(t, "pp_open", pp_open(&config, &t->pool, &t->error))))
+		return;
+	n = trial_write(t);
+	status = pp_transact(t->pool, NULL, trial_put_work, &n, &t->error);
+	trial_settle(t, n, status);
+	trial_did(t, "pp_transact", status);
+	if (trial_acquire(t, PP_READ, &lease)) {
+		trial_count(t, &lease);
+		trial_release(t, &lease);
+	}
+}
+
 static bool serves(struct trial *t)
 {
 	struct pp_lease lease = { 0 };

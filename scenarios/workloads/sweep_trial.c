@@ -242,6 +242,8 @@ void trial_run(struct trial *t, struct harness_fault faults[], unsigned count)
 		if ((t->sequence->traits & SEQUENCE_ARMS) == 0)
 			trial_arm(t);
 		t->sequence->run(t);
+		if (t->goes_on && t->armed)
+			trial_go_on(t);
 		trial_disarm(t);
 		trial_prove(t);
 	}

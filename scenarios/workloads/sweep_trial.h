@@ -87,6 +87,7 @@ struct trial {
 	struct harness_fault *faults;
 	unsigned fault_count;
 	bool armed, disturbed; /* disturbed: something was hit that may show. */
+	bool goes_on; /* What comes after the sequence meets faults, too: a write and a read. */
 
 	enum trial_fate fates[TRIAL_WRITES];
 	unsigned write_count;

@@ -9,6 +9,8 @@
 void trial_place(struct trial *t);
 /* Nothing is armed. false: it could not be opened, which is wrong. */
 bool trial_open(struct trial *t);
+/* What comes next, with the faults still armed: it may fail as the sequence may. */
+void trial_go_on(struct trial *t);
 /* Everything that must hold afterwards, and the close. */
 void trial_prove(struct trial *t);
 
@@ -18,6 +20,7 @@ void trial_examine(struct trial *t);
 
 /* generic.c: the same for a target that is driven by its table. */
 bool generic_open(struct trial *t);
+void generic_go_on(struct trial *t);
 void generic_prove(struct trial *t);
 
 #endif

@@ -32,6 +32,7 @@
 	X(lend_twice)      /* Who should wait to write gets the connection that is lent. */        \
 	X(drop_sync)       /* synchronous=OFF, whatever was asked for. */                          \
 	X(forget_rollback) /* It commits instead. */                                               \
+	X(forget_third)    /* A rollback after two that failed: it commits. */                     \
 	X(hang_in_lend)                                                                            \
 	X(hang_in_close)                                                                           \
 	X(early_ack)          /* A commit is acknowledged now and done with the next statement. */ \
@@ -60,6 +61,7 @@ struct connection {
 	enum harness_access lane;
 	unsigned holders;        /* One at most, if all is well. */
 	unsigned level;          /* Of transactions begun by begin(). */
+	unsigned undo_failed;    /* Rollbacks, one after the other. */
 	bool owes;               /* A commit that was acknowledged. */
 	atomic_bool gone;        /* Taken from under its holder. */
 	struct connection *next; /* In the idle list. */
@@ -344,12 +346,22 @@ static void hand_over(struct pool *pool, struct connection *c)
 	pthread_cond_signal(&first->come);
 }
 
+static bool undo(struct connection *c, struct harness_failure *f)
+{
+	enum fault planted = c->pool->planted;
+	bool forget = planted == forget_rollback || (planted == forget_third && c->undo_failed > 1);
+	bool well = exec(c, forget ? "COMMIT" : "ROLLBACK", f);
+
+	c->undo_failed = well ? 0 : c->undo_failed + 1;
+	return well;
+}
+
 static void end_transaction(struct connection *c)
 {
 	struct harness_failure ignored;
 
 	if (!c->owes && !sqlite3_get_autocommit(c->db))
-		exec(c, c->pool->planted == forget_rollback ? "COMMIT" : "ROLLBACK", &ignored);
+		undo(c, &ignored);
 	c->level = 0;
 }
 
@@ -420,13 +432,13 @@ static bool commit(struct harness_connection *connection, struct harness_failure
 static bool rollback(struct harness_connection *connection, struct harness_failure *f)
 {
 	struct connection *c = connection->handle;
-	const char *sql = c->level > 1 ? "ROLLBACK TO planted; RELEASE planted"
-	                  : c->pool->planted == forget_rollback ? "COMMIT"
-	                                                        : "ROLLBACK";
 
-	if (c->level > 0)
+	if (c->level > 1) {
 		c->level--;
-	return exec(c, sql, f);
+		return exec(c, "ROLLBACK TO planted; RELEASE planted", f);
+	}
+	c->level = 0;
+	return undo(c, f);
 }
 
 static bool transact(void *target, enum harness_access access, uint64_t timeout_ns,
