@@ -263,7 +263,8 @@ gate-starvation:
 # time: it is repeated where it runs, for half a second.
 gate-again:
 	@for s in "kill --kills 20" "recovery --times 1" "exhaustion --rounds 1" "shutdown --rounds 12" \
-		"power_loss --states 2000" "oom_sweep --stride 301" "io_sweep --stride 301" \
+		"power_loss --states 2000" "oom_sweep --stride 301 --pairs 301" \
+		"io_sweep --stride 301 --pairs 301" \
 		"concurrent_load --operations 100 --records 200" "connection_faults --rounds 1"; do \
 		of=$(GATE)/again/$${s%% *}; again=$(GATE)/runs/again-$${s%% *}; \
 		$(PP) run $$s --quiet --seed $(GATE_SEED) --dir $$of || { mv $$of $$again; continue; }; \
