@@ -374,29 +374,26 @@ static uint64_t visits_after(uint64_t n, unsigned error)
 	return fault.hits == 0 ? 0 : fault.visits - n - 1;
 }
 
-static const char *kind_of_pair(void)
-{
-	return sweep.trial.goes_on ? "recovery" : "pair";
-}
-
 static void one_pair(unsigned i, uint64_t first, unsigned first_error, uint64_t second,
                      unsigned second_error)
 {
 	struct harness_fault faults[] = { visit_of(first, first_error),
 		                          visit_of(second, second_error) };
-	char texts[2][40];
+	char texts[2][40], what[160];
 
-	if (!harness_case_begin(sweep.run, "%s, %s, %s %u, %s %s and %s", mode(),
-	                        sweep.trial.sequence->name, kind_of_pair(), i, sweep.pairs->place,
-	                        told(&faults[0], texts[0]), told(&faults[1], texts[1])))
+	snprintf(what, sizeof what, "%s %u, %s %s and %s",
+	         sweep.trial.goes_on ? "recovery" : "pair", i, sweep.pairs->place,
+	         told(&faults[0], texts[0]), told(&faults[1], texts[1]));
+	if (!harness_case_begin(sweep.run, "%s, %s, %s", mode(), sweep.trial.sequence->name, what))
 		return;
 	try(faults, 2);
 	sweep.pair_count += faults[1].hits;
 	if (faults[1].hits == 0)
 		harness_distrust(sweep.run,
-		                 "%s, %s, %s %u: the second fault was not met, and is where the "
-		                 "first one, alone, leads to",
-		                 mode(), sweep.trial.sequence->name, kind_of_pair(), i);
+		                 "%s, %s, %s: the second fault was not met in %llu visits, and is "
+		                 "where the first one, alone, leads to",
+		                 mode(), sweep.trial.sequence->name, what,
+		                 (unsigned long long)faults[0].visits);
 }
 
 static unsigned any_error(struct harness_entropy *entropy)

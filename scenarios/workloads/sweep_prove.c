@@ -57,7 +57,9 @@ void trial_init(struct trial *t, struct harness_run *run, const struct trial_law
 
 static void remove_all(const char *path)
 {
-	static const char *const suffixes[] = { "", "-wal", "-shm", "-journal", "-turn" };
+	static const char *const suffixes[] = {
+		"", "-wal", "-shm", "-journal", "-turn", "-partial", "-partial-journal",
+	};
 	char name[600];
 
 	for (unsigned i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
