@@ -359,26 +359,33 @@ static const char *told(const struct harness_fault *fault, char text[static 40])
 	return text;
 }
 
-/* How many visits come after this one where it fails, alone. */
-static uint64_t visits_after(uint64_t n, unsigned error)
+/* The number of the last visit where this one fails, alone; n where it was never come to. */
+static uint64_t last_visit(uint64_t n, unsigned error)
 {
 	struct harness_fault fault = visit_of(n, error);
+	bool goes_on = sweep.trial.goes_on;
 	char text[40];
 
-	if (n < KNOWN_MAX && reach[error][n] != 0)
-		return reach[error][n] - n - 1;
-	harness_case_always(sweep.run, "%s, %s, alone, %s %s", mode(), sweep.trial.sequence->name,
-	                    fault.place, told(&fault, text));
+	if (!goes_on && n < KNOWN_MAX && reach[error][n] != 0)
+		return reach[error][n] - 1;
+	harness_case_always(sweep.run, "%s, %s, alone%s, %s %s", mode(), sweep.trial.sequence->name,
+	                    goes_on ? " and on" : "", fault.place, told(&fault, text));
 	try(&fault, 1);
-	learn(&fault);
-	return fault.hits == 0 ? 0 : fault.visits - n - 1;
+	if (!goes_on)
+		learn(&fault);
+	return fault.hits == 0 ? n : fault.visits - 1;
 }
 
-static void one_pair(unsigned i, uint64_t first, unsigned first_error, uint64_t second,
-                     unsigned second_error)
+static unsigned any_error(struct harness_entropy *entropy)
 {
-	struct harness_fault faults[] = { visit_of(first, first_error),
-		                          visit_of(second, second_error) };
+	return (unsigned)harness_entropy_uniform(entropy, 0, sweep.pairs->error_count - 1);
+}
+
+static void one_pair(struct harness_entropy *entropy, unsigned i, uint64_t first, unsigned error,
+                     uint64_t second)
+{
+	struct harness_fault faults[] = { visit_of(first, error),
+		                          visit_of(second, any_error(entropy)) };
 	char texts[2][40], what[160];
 
 	snprintf(what, sizeof what, "%s %u, %s %s and %s",
@@ -396,29 +403,18 @@ static void one_pair(unsigned i, uint64_t first, unsigned first_error, uint64_t 
 		                 (unsigned long long)faults[0].visits);
 }
 
-static unsigned any_error(struct harness_entropy *entropy)
-{
-	return (unsigned)harness_entropy_uniform(entropy, 0, sweep.pairs->error_count - 1);
-}
-
 /* The second fault meets whoever comes after the sequence in which the first one was met. */
 static void one_recovery(struct harness_entropy *entropy, unsigned i, uint64_t first,
                          unsigned error)
 {
-	struct harness_fault fault = visit_of(first, error);
-	uint64_t in_sequence = visits_after(first, error), last;
-	char text[40];
+	uint64_t of_sequence = last_visit(first, error), last;
 
 	sweep.trial.goes_on = true;
-	harness_case_always(sweep.run, "%s, %s, alone and on, %s %s", mode(),
-	                    sweep.trial.sequence->name, fault.place, told(&fault, text));
-	try(&fault, 1);
-	last = fault.hits == 0 ? 0 : fault.visits - 1;
-	if (last > first + in_sequence)
-		one_pair(i, first, error,
-		         (uint64_t)harness_entropy_uniform(
-				 entropy, (int64_t)(first + in_sequence + 1), (int64_t)last),
-		         any_error(entropy));
+	last = last_visit(first, error);
+	if (last > of_sequence)
+		one_pair(entropy, i, first, error,
+		         (uint64_t)harness_entropy_uniform(entropy, (int64_t)of_sequence + 1,
+		                                           (int64_t)last));
 	sweep.trial.goes_on = false;
 }
 
@@ -428,10 +424,10 @@ static void all_pairs(struct harness_entropy *entropy, uint64_t visits)
 
 	for (uint64_t n = 0; n < visits; n += sweep_options.stride) {
 		unsigned error = any_error(entropy);
-		uint64_t after = visits_after(n, error);
+		uint64_t last = last_visit(n, error);
 
-		for (uint64_t apart = 1; apart <= after; apart++)
-			one_pair(i++, n, error, n + apart, any_error(entropy));
+		for (uint64_t second = n + 1; second <= last; second++)
+			one_pair(entropy, i++, n, error, second);
 		one_recovery(entropy, j++, n, error);
 	}
 }
@@ -440,30 +436,31 @@ static void all_pairs(struct harness_entropy *entropy, uint64_t visits)
  * is near enough to it to meet what is done about it, as a rule. */
 static void draw_pair(struct harness_entropy *entropy, unsigned i, uint64_t step, uint64_t steps)
 {
-	uint64_t first = 0, after = 0, apart;
+	uint64_t first = 0, last = 0;
 	unsigned error = any_error(entropy);
 
-	for (uint64_t tried = 0; tried < steps && after == 0; tried++) {
+	for (uint64_t tried = 0; tried < steps && last <= first; tried++) {
 		first = (step + tried) % steps * sweep_options.stride;
-		after = visits_after(first, error);
+		last = last_visit(first, error);
 	}
-	if (after == 0)
-		return;
-	apart = (uint64_t)harness_entropy_zipfian(entropy, 1, (int64_t)after, 0.99);
-	one_pair(i, first, error, first + apart, any_error(entropy));
+	if (last > first)
+		one_pair(entropy, i, first, error,
+		         first + (uint64_t)harness_entropy_zipfian(entropy, 1,
+		                                                   (int64_t)(last - first), 0.99));
 }
 
+/* Each draw is a statement of its own: the order of arguments is the compiler's. */
 static void some_pairs(struct harness_entropy *entropy, uint64_t visits, unsigned count)
 {
 	uint64_t stride = sweep_options.stride, steps = (visits + stride - 1) / stride;
 
 	for (unsigned i = 0; i < count && steps > 0; i++) {
 		int64_t last = (int64_t)steps - 1;
+		uint64_t step = (uint64_t)harness_entropy_uniform(entropy, 0, last);
 
-		draw_pair(entropy, i, (uint64_t)harness_entropy_uniform(entropy, 0, last), steps);
-		one_recovery(entropy, i,
-		             (uint64_t)harness_entropy_uniform(entropy, 0, last) * stride,
-		             any_error(entropy));
+		draw_pair(entropy, i, step, steps);
+		step = (uint64_t)harness_entropy_uniform(entropy, 0, last);
+		one_recovery(entropy, i, step * stride, any_error(entropy));
 	}
 }
 
